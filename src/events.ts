@@ -1,0 +1,84 @@
+/**
+ * What happens, said sideways: typed `noun:verb` events that metrics and logs listen to. No payload carries a code,
+ * a customer's data or a secret. A listener that throws harms nobody but itself.
+ */
+import { EventEmitter } from 'node:events';
+import type { Call, Operation, Reason } from './providers/provider.ts';
+
+export interface Events {
+  /** The HTTP intake answered a request. */
+  'intake:answered': { status: number; durationMs: number };
+  /** A verification is in the journal for the first time (a repeated idempotency key does not say it again). */
+  'verification:accepted': { id: string; partition: string; operation: Operation };
+  /** An attempt holds the right to send. `queueWaitMs` counts from acceptance. */
+  'attempt:begun': { id: string; partition: string; operation: Operation; attempt: number; queueWaitMs: number };
+  /** A call to a provider ended, in one of the three ways in which a call can end. `detail` is a status or an error code. */
+  'call:ended': { partition: string; call: Call; wire: Wire; durationMs: number; detail: string };
+  /** An answer that the provider's documents do not know. */
+  'answer:unexpected': { id: string; partition: string; call: Call; providerCode: string | null };
+  /** The record of a verification changed state. */
+  'verification:moved': {
+    id: string;
+    partition: string;
+    operation: Operation;
+    state: 'queued' | 'awaiting' | 'settled';
+    final: boolean;
+    otp: string | null;
+    transaction: string | null;
+    reason: Reason | null;
+    needsReview: boolean;
+    /** Why it moved, in the words of the history. */
+    because: string;
+  };
+  /** Two proofs disagree, or payment was proved after a final `failed`: a person must look now. */
+  'proof:contradicted': { id: string; partition: string; was: string; now: string };
+  /** A result went to its queue for the first time. `sinceAcceptedMs` only with the first result of a verification. */
+  'result:published': { id: string; partition: string; type: string; sequence: number; sinceAcceptedMs: number | null };
+  /** The partition is slowed for a while, because the provider said so. */
+  'partition:slowed': { partition: string; queue: string; forMs: number };
+  /** A submission that a queue without a journal would have repeated did not happen. */
+  'resend:prevented': { id: string; partition: string; because: 'settled' | 'awaiting' | 'in_flight' | 'owner_dead' };
+  /** Must never happen: headers left after the code's deadline. */
+  'send:late': { id: string; partition: string };
+  /** Someone else's job stood in one of our queues; it was set aside. */
+  'job:malformed': { queue: string; jobId: string; fault: string };
+  /** The sweeper put back a job that was gone from its queue. */
+  'job:recreated': { id: string; queue: string };
+  /** No key opens this verification's sealed code: it waits for the key or for its deadline. */
+  'seal:unopened': { id: string; partition: string; fault: string };
+  /** Something in the machinery failed and will be tried again: Redis, a queue, a listener. */
+  'machinery:failed': { where: string; error: Error };
+}
+
+export type Wire = 'answered' | 'not_sent' | 'lost';
+export type EventName = keyof Events;
+
+export class EventBus {
+  readonly #emitter = new EventEmitter({ captureRejections: false }).setMaxListeners(0);
+
+  on<Name extends EventName>(name: Name, listener: (payload: Events[Name]) => void): void {
+    this.#emitter.on(name, listener);
+  }
+
+  off<Name extends EventName>(name: Name, listener: (payload: Events[Name]) => void): void {
+    this.#emitter.off(name, listener);
+  }
+
+  /** Never throws: each listener is called on its own, and its fault becomes `machinery:failed`. */
+  emit<Name extends EventName>(name: Name, payload: Events[Name]): void {
+    for (const listener of this.#emitter.listeners(name) as ((payload: Events[Name]) => void)[]) {
+      try {
+        listener(payload);
+      } catch (error) {
+        if (name !== 'machinery:failed') {
+          this.emit('machinery:failed', { where: `listener of ${name}`, error: asError(error) });
+        }
+      }
+    }
+  }
+}
+
+/** Whatever was thrown, as an Error; what was no Error is kept as its cause. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error('something that is no Error was thrown', { cause: thrown });
+}

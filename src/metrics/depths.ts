@@ -1,0 +1,212 @@
+/**
+ * What stands in Redis at the moment of a scrape: queues, and verifications that await proof or a person. Nothing is
+ * scanned, and nothing waits for long: what Redis does not say in time is left out, because an old number looks
+ * like a true one.
+ */
+import { Queue } from 'bullmq';
+import type { Registry } from 'prom-client';
+import type { PartitionKeys } from '../producers/job.ts';
+import type { RedisConnection } from '../redis/connections.ts';
+import { declareGauge } from './registry.ts';
+
+/** A busy scraper, several gauges of one scrape and a page that is reloaded share one reading. */
+const CACHE_MS = 1_000;
+/** Prometheus gives a whole scrape ten seconds; a stopped Redis may cost one of them. */
+const LIMIT_MS = 1_000;
+
+export interface QueueDepth {
+  readonly name: string;
+  /** By BullMQ's own words: waiting, active, delayed, … */
+  readonly jobs: Readonly<Record<string, number>>;
+  readonly oldestJobAgeMs: number;
+}
+
+export interface PartitionDepth {
+  readonly name: string;
+  readonly unresolved: number;
+  readonly oldestUnresolvedAgeMs: number;
+  readonly needsReview: number;
+}
+
+export interface Depths {
+  /** False when something did not answer in time and is missing here. */
+  readonly complete: boolean;
+  readonly queues: ReadonlyMap<string, QueueDepth>;
+  readonly partitions: ReadonlyMap<string, PartitionDepth>;
+}
+
+export interface WatchedPartition {
+  readonly name: string;
+  readonly keys: Pick<PartitionKeys, 'awaiting' | 'review'>;
+}
+
+export interface DepthReaderDependencies {
+  /** Must fail fast: the `console` profile. */
+  readonly redis: RedisConnection;
+  /** Made by `watchingQueue`. */
+  readonly queues: readonly Queue[];
+  readonly partitions: readonly WatchedPartition[];
+}
+
+/**
+ * A queue to look at. Without `skipMetasUpdate` it would set the queue's own settings back to BullMQ's defaults
+ * (10 000 events kept, with whatever they hold); without `skipWaitingForReady` it would wait for Redis for ever.
+ */
+export function watchingQueue(
+  name: string,
+  prefix: string,
+  connection: RedisConnection,
+  onError: (error: Error) => void,
+): Queue {
+  const queue = new Queue(name, { connection, prefix, skipMetasUpdate: true, skipWaitingForReady: true });
+  queue.on('error', onError);
+  return queue;
+}
+
+interface Source {
+  readonly key: string;
+  read(now: Promise<number>, found: Found): Promise<void>;
+}
+
+interface Found {
+  readonly queues: Map<string, QueueDepth>;
+  readonly partitions: Map<string, PartitionDepth>;
+}
+
+export class DepthReader {
+  readonly #redis: RedisConnection;
+  readonly #sources: readonly Source[];
+  /** Sources that have not answered an earlier reading yet: they are not asked again, so that questions cannot pile up. */
+  readonly #unanswered = new Set<string>();
+  #reading: Promise<Depths> | null = null;
+  #latest: { readonly depths: Depths; readonly readAt: number } | null = null;
+
+  constructor({ redis, queues, partitions }: DepthReaderDependencies) {
+    this.#redis = redis;
+    this.#sources = [
+      ...queues.map((queue) => ({
+        key: `queue ${queue.qualifiedName}`,
+        read: async (now: Promise<number>, found: Found) => {
+          found.queues.set(queue.name, await readQueue(redis, queue, now));
+        },
+      })),
+      ...partitions.map((partition) => ({
+        key: `partition ${partition.name}`,
+        read: async (now: Promise<number>, found: Found) => {
+          found.partitions.set(partition.name, await readPartition(redis, partition, now));
+        },
+      })),
+    ];
+  }
+
+  /** Never rejects, and answers within a second. */
+  async read(): Promise<Depths> {
+    if (this.#latest !== null && performance.now() - this.#latest.readAt < CACHE_MS) return this.#latest.depths;
+    this.#reading ??= this.#readAnew().finally(() => {
+      this.#reading = null;
+    });
+    return await this.#reading;
+  }
+
+  async #readAnew(): Promise<Depths> {
+    const found: Found = { queues: new Map(), partitions: new Map() };
+    // One clock for every process that is scraped; a machine whose clock is wrong would see ages that nobody else sees.
+    const now = this.#redis.time().then(([seconds, micros]) => Number(seconds) * 1_000 + Number(micros) / 1_000);
+    now.catch(() => {}); // each source that needs it fails by it
+    const asked = this.#sources.filter(({ key }) => !this.#unanswered.has(key));
+    const answers = asked.map(async (source) => {
+      this.#unanswered.add(source.key);
+      try {
+        await source.read(now, found);
+      } catch {
+        // Missing is all that a scrape can say of it; the connection's own listener has told why.
+      } finally {
+        this.#unanswered.delete(source.key);
+      }
+    });
+    await withinLimit(Promise.all(answers));
+    const depths = {
+      complete: found.queues.size + found.partitions.size === this.#sources.length,
+      queues: new Map(found.queues), // copies: a late answer must not change what has been shown
+      partitions: new Map(found.partitions),
+    };
+    this.#latest = { depths, readAt: performance.now() };
+    return depths;
+  }
+}
+
+/** Declares the gauges that are read from Redis at scrape time. */
+export function collectDepths(registry: Registry, reader: Pick<DepthReader, 'read'>): void {
+  declareGauge(registry, 'queueJobs', async (gauge) => {
+    const { queues } = await reader.read();
+    gauge.reset();
+    for (const { name, jobs } of queues.values()) {
+      for (const [state, count] of Object.entries(jobs)) gauge.set({ queue: name, state }, count);
+    }
+  });
+  declareGauge(registry, 'queueOldestJobAge', async (gauge) => {
+    const { queues } = await reader.read();
+    gauge.reset();
+    for (const { name, oldestJobAgeMs } of queues.values()) gauge.set({ queue: name }, oldestJobAgeMs / 1_000);
+  });
+  declareGauge(registry, 'unresolved', async (gauge) => {
+    const { partitions } = await reader.read();
+    gauge.reset();
+    for (const { name, unresolved } of partitions.values()) gauge.set({ provider: name }, unresolved);
+  });
+  declareGauge(registry, 'unresolvedOldestAge', async (gauge) => {
+    const { partitions } = await reader.read();
+    gauge.reset();
+    for (const { name, oldestUnresolvedAgeMs } of partitions.values()) {
+      gauge.set({ provider: name }, oldestUnresolvedAgeMs / 1_000);
+    }
+  });
+  declareGauge(registry, 'needsReview', async (gauge) => {
+    const { partitions } = await reader.read();
+    gauge.reset();
+    for (const { name, needsReview } of partitions.values()) gauge.set({ provider: name }, needsReview);
+  });
+  declareGauge(registry, 'scrapeIncomplete', async (gauge) => {
+    const { complete } = await reader.read();
+    gauge.set(complete ? 0 : 1);
+  });
+}
+
+async function readQueue(redis: RedisConnection, queue: Queue, now: Promise<number>): Promise<QueueDepth> {
+  const [jobs, addedAt] = await Promise.all([queue.getJobCounts(), oldestWaitingSince(redis, queue)]);
+  return { name: queue.name, jobs, oldestJobAgeMs: ageOf(addedAt, await now) };
+}
+
+/** BullMQ pushes on the left of its wait list and takes from the right. Null when none waits, or it has just been taken. */
+async function oldestWaitingSince(redis: RedisConnection, queue: Queue): Promise<number | null> {
+  const id = await redis.lindex(queue.toKey('wait'), -1);
+  const addedAt = id === null ? null : await redis.hget(queue.toKey(id), 'timestamp');
+  return addedAt === null ? null : Number(addedAt);
+}
+
+async function readPartition(
+  redis: RedisConnection,
+  { name, keys }: WatchedPartition,
+  now: Promise<number>,
+): Promise<PartitionDepth> {
+  const [unresolved, [, since], needsReview] = await Promise.all([
+    redis.zcard(keys.awaiting),
+    redis.zrange(keys.awaiting, '0', '0', 'WITHSCORES'),
+    redis.zcard(keys.review),
+  ]);
+  const oldest = since === undefined ? null : Number(since);
+  return { name, unresolved, oldestUnresolvedAgeMs: ageOf(oldest, await now), needsReview };
+}
+
+function ageOf(since: number | null, now: number): number {
+  return since === null || !Number.isFinite(since) ? 0 : Math.max(0, now - since);
+}
+
+async function withinLimit(work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, LIMIT_MS);
+  });
+  await Promise.race([work, limit]);
+  clearTimeout(timer);
+}

@@ -1,0 +1,114 @@
+/**
+ * What happens, counted: the only place where an event becomes a metric. Nothing else in the house knows a counter, and
+ * no payload's id gets past this file.
+ */
+import type { EventBus } from '../events.ts';
+import type { Operation } from '../providers/provider.ts';
+import type { Metrics } from './registry.ts';
+
+/** A partition whose series exist from the start, so that `rate()` and `increase()` see the first event of each. */
+export interface ObservedPartition {
+  readonly name: string;
+  readonly operations: readonly Operation[];
+  /** Whether the money can be asked about later. */
+  readonly inquires: boolean;
+}
+
+const OTP_WORDS = ['accepted', 'rejected', 'not_submitted', 'unknown'];
+const TRANSACTION_WORDS = ['succeeded', 'failed', 'pending', 'unknown', 'none'];
+const WIRES = ['answered', 'not_sent', 'lost'];
+const RESULT_TYPES = ['awaiting', 'settled', 'review'];
+const INTAKE_CODES = [200, 202, 400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503];
+const RESULT_TYPE_PREFIX = 'otp.verification.';
+/** Finals of every operation that somebody may want an alert on; all combinations there are would be hundreds. */
+const WATCHED_FINALS = [
+  ['not_submitted', 'deadline_passed'],
+  ['not_submitted', 'misconfigured'],
+  ['not_submitted', 'provider_unavailable'],
+] as const;
+
+/** @returns a function that ends the observation. */
+export function observe(events: EventBus, metrics: Metrics, partitions: readonly ObservedPartition[] = []): () => void {
+  startAtZero(metrics, partitions);
+  const endings: (() => void)[] = [];
+  const on: EventBus['on'] = (name, listener) => {
+    events.on(name, listener);
+    endings.push(() => events.off(name, listener));
+  };
+
+  on('intake:answered', ({ status, durationMs }) => {
+    metrics.intakeRequests.inc({ code: isStatus(status) ? String(status) : 'other' });
+    metrics.intakeDuration.observe(durationMs / 1_000);
+  });
+  on('attempt:begun', ({ partition, attempt, queueWaitMs }) => {
+    // A later attempt also waited for its backoff, which is no fault of the queue.
+    if (attempt === 1) metrics.queueWait.observe({ provider: partition }, queueWaitMs / 1_000);
+  });
+  on('call:ended', ({ partition, call, wire, durationMs }) => {
+    metrics.providerRequests.inc({ provider: partition, call, wire });
+    // A refused connection "takes" no time: it would make a provider that is down look fast.
+    if (wire !== 'not_sent') {
+      metrics.providerRequestDuration.observe({ provider: partition, call }, durationMs / 1_000);
+    }
+  });
+  on('answer:unexpected', ({ partition }) => metrics.unexpectedAnswers.inc({ provider: partition }));
+  on('verification:moved', ({ partition, operation, final, otp, transaction, reason }) => {
+    if (!final) return;
+    metrics.verifications.inc({
+      provider: partition,
+      operation,
+      otp: wordOf(OTP_WORDS, otp),
+      transaction: wordOf(TRANSACTION_WORDS, transaction),
+      reason: reason ?? 'none',
+    });
+  });
+  on('result:published', ({ partition, type, sinceAcceptedMs }) => {
+    metrics.resultsPublished.inc({ type: wordOf(RESULT_TYPES, type.replace(RESULT_TYPE_PREFIX, '')) });
+    if (sinceAcceptedMs !== null) {
+      metrics.verificationDuration.observe({ provider: partition }, sinceAcceptedMs / 1_000);
+    }
+  });
+  on('partition:slowed', ({ partition }) => metrics.rateLimited.inc({ provider: partition }));
+  on('resend:prevented', ({ partition }) => metrics.resendsPrevented.inc({ provider: partition }));
+  on('send:late', ({ partition }) => metrics.sendsAfterDeadline.inc({ provider: partition }));
+
+  return () => {
+    for (const end of endings) end();
+  };
+}
+
+function startAtZero(metrics: Metrics, partitions: readonly ObservedPartition[]): void {
+  for (const code of INTAKE_CODES) metrics.intakeRequests.inc({ code: String(code) }, 0);
+  for (const type of RESULT_TYPES) metrics.resultsPublished.inc({ type }, 0);
+  for (const { name: provider, operations, inquires } of partitions) {
+    for (const counter of [
+      metrics.rateLimited,
+      metrics.sendsAfterDeadline,
+      metrics.resendsPrevented,
+      metrics.unexpectedAnswers,
+    ]) {
+      counter.inc({ provider }, 0);
+    }
+    metrics.queueWait.zero({ provider });
+    metrics.verificationDuration.zero({ provider });
+    for (const call of inquires ? [...operations, 'inquiry'] : operations) {
+      metrics.providerRequestDuration.zero({ provider, call });
+      for (const wire of WIRES) metrics.providerRequests.inc({ provider, call, wire }, 0);
+    }
+    for (const operation of operations) {
+      for (const [otp, reason] of WATCHED_FINALS) {
+        metrics.verifications.inc({ provider, operation, otp, transaction: 'pending', reason }, 0);
+      }
+    }
+  }
+}
+
+/** Keeps the set of labels closed, whatever an event says. */
+function wordOf(words: readonly string[], word: string | null): string {
+  if (word === null) return 'none';
+  return words.includes(word) ? word : 'other';
+}
+
+function isStatus(status: number): boolean {
+  return Number.isInteger(status) && status >= 100 && status <= 599;
+}

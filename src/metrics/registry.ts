@@ -1,0 +1,214 @@
+/**
+ * Every metric, once: its name, kind, meaning, labels and buckets. Labels are only ever words of closed sets (partitions,
+ * operations, outcomes, status codes); an id, a URL or a phone would make a series each and tell what nobody may read.
+ * docs/metrics.md says the same for people, and a test compares the two.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client';
+
+export interface MetricDefinition {
+  readonly name: string;
+  readonly type: 'counter' | 'histogram' | 'gauge';
+  readonly help: string;
+  /**
+   * `per process`: each process counts what it did itself, so add them up.
+   * `global`: read from Redis, the same in every process, so never add them up.
+   */
+  readonly scope: 'per process' | 'global';
+  readonly labels: readonly string[];
+  /** Upper bounds in seconds. */
+  readonly buckets?: readonly number[];
+}
+
+/** A call to a bank: tens of milliseconds when it is well, its time-out when it is not. */
+const CALL_SECONDS = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60] as const;
+/** What we add to it: a millisecond when idle; a backlog may last as long as a code lives. */
+const WAIT_SECONDS = [
+  0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300,
+] as const;
+/** Both together. */
+const VERIFICATION_SECONDS = [
+  0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300,
+] as const;
+/** Up to 30 seconds of an intake's answer may be time that the caller asked it to wait. */
+const INTAKE_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60] as const;
+
+export const METRICS = {
+  verifications: {
+    name: 'otp_verifications_total',
+    type: 'counter',
+    help: 'Verifications that reached their final result, each counted once.',
+    scope: 'per process',
+    labels: ['provider', 'operation', 'otp', 'transaction', 'reason'],
+  },
+  verificationDuration: {
+    name: 'otp_verification_duration_seconds',
+    type: 'histogram',
+    help: 'Seconds from acceptance to the first result of a verification.',
+    scope: 'per process',
+    labels: ['provider'],
+    buckets: VERIFICATION_SECONDS,
+  },
+  queueWait: {
+    name: 'otp_queue_wait_seconds',
+    type: 'histogram',
+    help: 'Seconds from acceptance to the beginning of the first attempt.',
+    scope: 'per process',
+    labels: ['provider'],
+    buckets: WAIT_SECONDS,
+  },
+  providerRequestDuration: {
+    name: 'otp_provider_request_duration_seconds',
+    type: 'histogram',
+    help: 'Seconds that a call to a provider took to be answered or lost; what was not sent is not in it.',
+    scope: 'per process',
+    labels: ['provider', 'call'],
+    buckets: CALL_SECONDS,
+  },
+  providerRequests: {
+    name: 'otp_provider_requests_total',
+    type: 'counter',
+    help: 'Calls to a provider by how they ended: answered, not_sent (provably did not leave) or lost.',
+    scope: 'per process',
+    labels: ['provider', 'call', 'wire'],
+  },
+  queueJobs: {
+    name: 'otp_queue_jobs',
+    type: 'gauge',
+    help: 'Jobs in a queue, by their state.',
+    scope: 'global',
+    labels: ['queue', 'state'],
+  },
+  queueOldestJobAge: {
+    name: 'otp_queue_oldest_job_age_seconds',
+    type: 'gauge',
+    help: 'Age in seconds of the job that waits at the head of a queue; 0 when none waits.',
+    scope: 'global',
+    labels: ['queue'],
+  },
+  unresolved: {
+    name: 'otp_unresolved',
+    type: 'gauge',
+    help: 'Verifications whose money is pending or unknown, those in review included.',
+    scope: 'global',
+    labels: ['provider'],
+  },
+  unresolvedOldestAge: {
+    name: 'otp_unresolved_oldest_age_seconds',
+    type: 'gauge',
+    help: 'Seconds for which the oldest unresolved verification has been unresolved; 0 when there is none.',
+    scope: 'global',
+    labels: ['provider'],
+  },
+  needsReview: {
+    name: 'otp_needs_review',
+    type: 'gauge',
+    help: 'Verifications that wait for a person.',
+    scope: 'global',
+    labels: ['provider'],
+  },
+  rateLimited: {
+    name: 'otp_rate_limited_total',
+    type: 'counter',
+    help: 'Times that a queue of the partition was slowed because the provider asked for it.',
+    scope: 'per process',
+    labels: ['provider'],
+  },
+  sendsAfterDeadline: {
+    name: 'otp_sends_after_deadline_total',
+    type: 'counter',
+    help: "Submissions whose headers left after the code's deadline: 0, or an incident.",
+    scope: 'per process',
+    labels: ['provider'],
+  },
+  resendsPrevented: {
+    name: 'otp_resends_prevented_total',
+    type: 'counter',
+    help: 'Submissions that a queue without a journal would have repeated.',
+    scope: 'per process',
+    labels: ['provider'],
+  },
+  unexpectedAnswers: {
+    name: 'otp_unexpected_answers_total',
+    type: 'counter',
+    help: "Answers that the provider's documents do not know.",
+    scope: 'per process',
+    labels: ['provider'],
+  },
+  resultsPublished: {
+    name: 'otp_results_published_total',
+    type: 'counter',
+    help: 'Results published, repeats not counted, by type: awaiting, settled or review.',
+    scope: 'per process',
+    labels: ['type'],
+  },
+  intakeRequests: {
+    name: 'otp_intake_requests_total',
+    type: 'counter',
+    help: 'Requests that the HTTP intake answered, by status code.',
+    scope: 'per process',
+    labels: ['code'],
+  },
+  intakeDuration: {
+    name: 'otp_intake_duration_seconds',
+    type: 'histogram',
+    help: 'Seconds that the HTTP intake took to answer, the waiting that a caller asked for included.',
+    scope: 'per process',
+    labels: [],
+    buckets: INTAKE_SECONDS,
+  },
+  scrapeIncomplete: {
+    name: 'otp_scrape_incomplete',
+    type: 'gauge',
+    help: '1 when Redis did not answer in time, so that global values are missing from this scrape; else 0.',
+    scope: 'per process',
+    labels: [],
+  },
+} as const satisfies Record<string, MetricDefinition>;
+
+type Definitions = typeof METRICS;
+type NamesOf<Type extends MetricDefinition['type']> = {
+  [Name in keyof Definitions]: Definitions[Name]['type'] extends Type ? Name : never;
+}[keyof Definitions];
+type LabelsOf<Name extends keyof Definitions> = Definitions[Name]['labels'][number];
+
+export type CounterName = NamesOf<'counter'>;
+export type HistogramName = NamesOf<'histogram'>;
+export type GaugeName = NamesOf<'gauge'>;
+
+/** The metrics that events feed. Gauges belong to whoever reads their values; see `declareGauge`. */
+export type Metrics = { readonly [Name in CounterName]: Counter<LabelsOf<Name>> } & {
+  readonly [Name in HistogramName]: Histogram<LabelsOf<Name>>;
+};
+
+/** Declares counters and histograms in the registry, and the process's own metrics with them. */
+export function createMetrics(registry: Registry, { ofTheProcess = true } = {}): Metrics {
+  if (ofTheProcess) collectDefaultMetrics({ register: registry });
+  const metrics: Record<string, Counter | Histogram> = {};
+  for (const [name, definition] of Object.entries<MetricDefinition>(METRICS)) {
+    const { buckets = [] } = definition;
+    const configuration = { ...namesOf(definition), registers: [registry] };
+    if (definition.type === 'counter') metrics[name] = new Counter(configuration);
+    if (definition.type === 'histogram') metrics[name] = new Histogram({ ...configuration, buckets: [...buckets] });
+  }
+  return metrics as unknown as Metrics;
+}
+
+/** A gauge whose values are read when it is scraped: `fill` is given it without any value. */
+export function declareGauge<Name extends GaugeName>(
+  registry: Registry,
+  name: Name,
+  fill: (gauge: Gauge<LabelsOf<Name>>) => Promise<void>,
+): void {
+  new Gauge<LabelsOf<Name>>({
+    ...namesOf<LabelsOf<Name>>(METRICS[name]),
+    registers: [registry],
+    async collect() {
+      await fill(this);
+    },
+  });
+}
+
+function namesOf<Label extends string>({ name, help, scope, labels }: MetricDefinition) {
+  const advice = scope === 'global' ? 'Global: the same in every process.' : 'Per process: add them up.';
+  return { name, help: `${help} ${advice}`, labelNames: [...labels] as Label[] };
+}

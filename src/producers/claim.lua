@@ -1,0 +1,18 @@
+-- Claims an idempotency key for one verification, or tells who holds it.
+-- KEYS: 1 the claim.  ARGV: 1 fingerprint, 2 verification id, 3 stale after ms, 4 life of an unfinished claim in ms
+-- Returns { outcome, verification id }; outcome: new | resume | in_progress | done | mismatch
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local claim = redis.call('HMGET', KEYS[1], 'fingerprint', 'id', 'at', 'done')
+if not claim[1] then
+  redis.call('HSET', KEYS[1], 'fingerprint', ARGV[1], 'id', ARGV[2], 'at', now)
+  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  return { 'new', ARGV[2] }
+end
+if claim[1] ~= ARGV[1] then return { 'mismatch', claim[2] } end
+if claim[4] then return { 'done', claim[2] } end
+if now - tonumber(claim[3]) < tonumber(ARGV[3]) then return { 'in_progress', claim[2] } end
+-- The process that was accepting it died or lost Redis: whoever comes next finishes it, under the same id.
+redis.call('HSET', KEYS[1], 'at', now)
+return { 'resume', claim[2] }

@@ -1,0 +1,99 @@
+/**
+ * Names and shapes that producers and workers share: ids, queues, keys, the job. Every key of a partition carries the
+ * partition's hash tag, so a partition lives in one slot and nothing assumes that two partitions share one.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { v7 as uuidv7 } from 'uuid';
+import { z } from 'zod';
+
+/** The job carries no data of the verification: that lives in the journal, which no board can retry or edit. */
+export const jobSchema = z.strictObject({ v: z.literal(1), id: z.string() });
+export type VerificationJob = z.infer<typeof jobSchema>;
+
+export const RESULTS_QUEUE = 'otp-results';
+
+/** `cepta_019f…`: the partition, then 32 hex characters that sort by time. It says where the verification lives. */
+export function newVerificationId(partition: string): string {
+  return `${partition}_${uuidv7().replaceAll('-', '')}`;
+}
+
+/** The partition an id names, or null when it is no id of ours. */
+export function partitionOf(id: string): string | null {
+  return /^([a-z0-9][a-z0-9-]{0,39})_[0-9a-f]{32}$/.exec(id)?.[1] ?? null;
+}
+
+export function newAttemptToken(): string {
+  return randomBytes(16).toString('hex');
+}
+
+export interface PartitionKeys {
+  /** BullMQ's prefix, and the beginning of every other key of the partition. */
+  readonly prefix: string;
+  readonly queue: string;
+  readonly inquiryQueue: string;
+  /** Every verification that is not final, with the time at which something must have happened. */
+  readonly due: string;
+  /** Those that await proof, with the time since when. */
+  readonly awaiting: string;
+  /** Those that wait for a person, with the time since when. */
+  readonly review: string;
+  /** Results that have been decided and not yet forwarded: a stream. */
+  readonly outbox: string;
+  readonly rate: string;
+  readonly inquiryRate: string;
+  readonly sweep: string;
+  record(id: string): string;
+  transaction(reference: string): string;
+  heartbeat(worker: string): string;
+  token(call: string, cacheKey: string): string;
+}
+
+export function partitionKeys(partition: string): PartitionKeys {
+  const prefix = `{otp-${partition}}`;
+  return {
+    prefix,
+    queue: `otp-${partition}`,
+    inquiryQueue: `otp-${partition}-inquiry`,
+    due: `${prefix}:due`,
+    awaiting: `${prefix}:awaiting`,
+    review: `${prefix}:review`,
+    outbox: `${prefix}:outbox`,
+    rate: `${prefix}:rate`,
+    inquiryRate: `${prefix}:inquiry-rate`,
+    sweep: `${prefix}:sweep`,
+    record: (id) => `${prefix}:v:${id}`,
+    transaction: (reference) => `${prefix}:ref:${reference}`,
+    heartbeat: (worker) => `${prefix}:worker:${worker}`,
+    token: (call, cacheKey) => `${prefix}:token:${call}:${cacheKey}`,
+  };
+}
+
+/** BullMQ's prefix for a results queue: a hash tag of its own, so results need not live where partitions live. */
+export function resultsPrefix(queue: string): string {
+  return `{${queue}}`;
+}
+
+export function claimKey(client: string, idempotencyKey: string): string {
+  return `{idem-${client}}:${createHash('sha256').update(idempotencyKey).digest('hex')}`;
+}
+
+/** Where published revisions are announced to waiting callers, as `<id>.<sequence>`. */
+export const PUBLISHED_CHANNEL = 'otp-published';
+
+/** Options of every verification and inquiry job: gone when done, kept for a week when it was not ours to run. */
+export const JOB_OPTIONS = {
+  attempts: 1_000_000, // only our own machinery failing (Redis away) makes a job throw; it must come back
+  backoff: { type: 'fixed', delay: 1_000 },
+  removeOnComplete: true,
+  removeOnFail: { age: 7 * 24 * 3600, count: 1_000 },
+  stackTraceLimit: 1,
+} as const;
+
+/** Options of a result: a consumer's failing handler is retried for some minutes, then the result stays visible as failed. */
+export const RESULT_JOB_OPTIONS = {
+  attempts: 10,
+  backoff: { type: 'exponential', delay: 500 },
+  removeOnComplete: true,
+  removeOnFail: { age: 7 * 24 * 3600 },
+  stackTraceLimit: 1,
+} as const;

@@ -1,0 +1,121 @@
+/** What a caller asks for, parsed once at the door. Faults name the field and what was expected, never a value. */
+import { z } from 'zod';
+import { type Amount, OPERATIONS, type Operation, type Params, type Provider } from '../providers/provider.ts';
+import { Secret } from '../secret.ts';
+
+/** What a producer knows of a partition: no credentials. */
+export interface PartitionProfile {
+  readonly name: string;
+  readonly definition: Pick<Provider, 'adapter' | 'operations'>;
+  /** Deadline of a code when the request gives none. */
+  readonly otpLifetimeMs: number;
+}
+
+export interface VerificationRequest {
+  readonly partition: PartitionProfile;
+  readonly operation: Operation;
+  readonly otp: Secret<string> | null;
+  readonly params: Params;
+  readonly amount: Amount | null;
+  /** Unix ms, or null for the partition's `otpLifetimeMs`. */
+  readonly expiresAt: number | null;
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** `field` is a path into the request body (`params.uuid`); `problem` says what was expected. */
+export interface FieldFault {
+  readonly field: string;
+  readonly problem: string;
+}
+
+export class InvalidRequestError extends Error {
+  override readonly name = 'InvalidRequestError';
+  readonly faults: readonly FieldFault[];
+
+  constructor(faults: readonly FieldFault[]) {
+    super(`the request does not fit: ${faults.map(({ field, problem }) => `${field}: ${problem}`).join('; ')}`);
+    this.faults = faults;
+  }
+}
+
+const METADATA_MAX_BYTES = 4_096;
+
+const bodySchema = z.strictObject({
+  provider: z.string(),
+  operation: z.enum(OPERATIONS).default('verify'),
+  otp: z
+    .string()
+    .regex(/^[0-9A-Za-z]{4,10}$/, 'must be a string of 4 to 10 characters of 0-9, A-Z, a-z')
+    .optional(),
+  params: z.record(z.string(), z.unknown()),
+  amount: z
+    .strictObject({
+      value: z.string().regex(/^\d{1,15}(\.\d{1,8})?$/, 'must be a decimal string such as "100.00"'),
+      currency: z.string().regex(/^[A-Z]{3}$/, 'must be an ISO 4217 code such as "NGN"'),
+    })
+    .optional(),
+  expiresAt: z.iso.datetime({ offset: true }).optional(),
+  metadata: z
+    .record(z.string(), z.unknown())
+    .refine((metadata) => JSON.stringify(metadata).length <= METADATA_MAX_BYTES, `must be at most ${METADATA_MAX_BYTES} bytes of JSON`)
+    .default({}),
+});
+
+/**
+ * @throws InvalidRequestError with every fault at once.
+ * The partition need not be allowed to the caller: that is asked after the request is known to be well-formed.
+ */
+export function parseRequest(body: unknown, partitions: ReadonlyMap<string, PartitionProfile>): VerificationRequest {
+  const faults: FieldFault[] = [];
+  const parsed = bodySchema.safeParse(body);
+  if (!parsed.success) faults.push(...faultsOf(parsed.error, []));
+
+  // The params are checked even when other fields are faulty, so that one answer names everything.
+  const loose = (body ?? {}) as { provider?: unknown; operation?: unknown; params?: unknown; otp?: unknown };
+  const partition = typeof loose.provider === 'string' ? partitions.get(loose.provider) : undefined;
+  if (typeof loose.provider === 'string' && !partition) {
+    faults.push({ field: 'provider', problem: `must name a partition: ${[...partitions.keys()].join(', ')}` });
+  }
+  const operationName = loose.operation === undefined ? 'verify' : loose.operation;
+  const operation = partition?.definition.operations[operationName as Operation];
+  if (partition && !operation && OPERATIONS.includes(operationName as Operation)) {
+    faults.push({
+      field: 'operation',
+      problem: `${partition.name} offers only ${Object.keys(partition.definition.operations).join(', ')}`,
+    });
+  }
+  let params: Params = {};
+  if (operation) {
+    const given = operation.params.safeParse(loose.params ?? {});
+    if (given.success) params = given.data;
+    else if (typeof loose.params === 'object' && loose.params !== null) faults.push(...faultsOf(given.error, ['params']));
+    if (operation.takesOtp && loose.otp === undefined) faults.push({ field: 'otp', problem: 'is required' });
+    if (!operation.takesOtp && loose.otp !== undefined) {
+      faults.push({ field: 'otp', problem: `must be absent: ${String(operationName)} takes no code` });
+    }
+  }
+  if (faults.length > 0 || !parsed.success || !partition || !operation) throw new InvalidRequestError(faults);
+
+  const { otp, amount, expiresAt, metadata } = parsed.data;
+  return {
+    partition,
+    operation: parsed.data.operation,
+    otp: otp === undefined ? null : new Secret(otp),
+    params,
+    amount: amount ?? null,
+    expiresAt: expiresAt === undefined ? null : Date.parse(expiresAt),
+    metadata,
+  };
+}
+
+/** zod's messages say what was expected and the type that came, never the value; enum and regex issues are reworded for that. */
+function faultsOf(error: z.ZodError, at: readonly string[]): FieldFault[] {
+  return error.issues.flatMap((issue) => {
+    const field = [...at, ...issue.path.map(String)].join('.') || '(body)';
+    if (issue.code === 'unrecognized_keys') {
+      return issue.keys.map((key) => ({ field: [...at, ...issue.path.map(String), key].join('.'), problem: 'is not a known field' }));
+    }
+    const missing = issue.code === 'invalid_type' && issue.message.includes('received undefined');
+    return [{ field, problem: missing ? 'is required' : issue.message }];
+  });
+}

@@ -1,0 +1,165 @@
+/**
+ * Reading answers: leniently in form, strictly in meaning. Nothing here throws, whatever the bytes; what cannot be
+ * read is null, and what is not documented is `unknown`.
+ */
+import { z } from 'zod';
+import type { Finding, HttpResponse, Outcome, ReportedAmount, TokenCall } from './provider.ts';
+
+/** The body as `schema` describes it, or null. The content type is not asked: providers get it wrong. */
+export function read<T>(schema: z.ZodType<T>, body: string): T | null {
+  return matched(schema, () => JSON.parse(body));
+}
+
+/**
+ * The same, with every JSON number as the text in which it was written. So `100.10` stays `100.10`, which a float
+ * would not keep, and `450` and `"450"` read alike.
+ */
+export function readExact<T>(schema: z.ZodType<T>, body: string): T | null {
+  return matched(schema, () => {
+    JSON.parse(body); // only what is JSON may be rewritten
+    return JSON.parse(body.replace(STRING_OR_NUMBER, (token) => (token.startsWith('"') ? token : `"${token}"`)));
+  });
+}
+
+const STRING_OR_NUMBER = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+
+function matched<T>(schema: z.ZodType<T>, parse: () => unknown): T | null {
+  try {
+    const result = schema.safeParse(parse());
+    return result.success ? result.data : null;
+  } catch {
+    return null;
+  }
+}
+
+/** `100`, `100.00`, and `1E+2` as `100`; null for a sign, a separator or anything else that is not a plain decimal. */
+export function decimal(text: string): string | null {
+  const parts = /^(\d{1,30})(?:\.(\d{1,30}))?(?:[eE]([+-]?\d{1,2}))?$/.exec(text);
+  if (parts === null) return null;
+  const [, whole = '', fraction = '', exponent] = parts;
+  if (exponent === undefined) return text;
+  const shift = Number(exponent);
+  const digits = `${'0'.repeat(Math.max(0, -shift))}${whole}${fraction}${'0'.repeat(Math.max(0, shift))}`;
+  const point = Math.max(0, -shift) + whole.length + shift;
+  const before = digits.slice(0, point).replace(/^0+(?=\d)/, '') || '0';
+  const after = digits.slice(point).slice(0, Math.max(0, fraction.length - shift));
+  return after === '' ? before : `${before}.${after}`;
+}
+
+/** Negative, zero or positive, like a sort function; exact at any length. Both must be plain decimals. */
+export function compareDecimals(left: string, right: string): number {
+  const [leftWhole = '0', leftFraction = ''] = left.split('.');
+  const [rightWhole = '0', rightFraction = ''] = right.split('.');
+  const places = Math.max(leftFraction.length, rightFraction.length);
+  const difference =
+    BigInt(leftWhole + leftFraction.padEnd(places, '0')) - BigInt(rightWhole + rightFraction.padEnd(places, '0'));
+  return difference < 0n ? -1 : difference > 0n ? 1 : 0;
+}
+
+/**
+ * The amounts that an answer carries. Absent ones are left out, but one that is there and cannot be read makes the
+ * whole null: an amount that nobody can compare must not pass as "not reported".
+ */
+export function reportedAmounts(
+  values: readonly (string | null | undefined)[],
+  currency?: string | null | undefined,
+): ReportedAmount[] | null {
+  const amounts: ReportedAmount[] = [];
+  for (const given of values) {
+    if (given === undefined || given === null) continue;
+    const value = decimal(given);
+    if (value === null) return null;
+    amounts.push(currency && /^[A-Za-z]{3}$/.test(currency) ? { value, currency: currency.toUpperCase() } : { value });
+  }
+  return amounts;
+}
+
+/** A lifetime that an answer gives in seconds, as a number or in digits. */
+export const seconds = z
+  .union([
+    z.number(),
+    z
+      .string()
+      .regex(/^\d{1,9}$/)
+      .transform(Number),
+  ])
+  .refine((value) => value > 0 && value < 1e9);
+
+export function httpCode(response: HttpResponse): string {
+  return `HTTP_${response.status}`;
+}
+
+/**
+ * A provider's word that its documents do not list, if it looks like a word for a status; digits or spaces might be a
+ * customer's data, so such a word is replaced by the HTTP status.
+ */
+export function wordOr(response: HttpResponse, word: string | null | undefined): string {
+  return word && /^[A-Za-z][A-Za-z_]{1,63}$/.test(word) ? word : httpCode(response);
+}
+
+/** One header must not silence a partition for days. */
+const LONGEST_RETRY_AFTER_MS = 3_600_000;
+
+/** `Retry-After` (RFC 9110 §10.2.3). Its date form is measured against the answer's own `Date`: no clock is read here. */
+export function retryAfterMs(headers: Readonly<Record<string, string>>): number | undefined {
+  const value = headers['retry-after']?.trim() ?? '';
+  if (/^\d{1,9}$/.test(value)) return Math.min(Number(value) * 1000, LONGEST_RETRY_AFTER_MS);
+  if (!value.endsWith('GMT')) return undefined;
+  const wait = Date.parse(value) - Date.parse(headers.date ?? '');
+  return Number.isNaN(wait) ? undefined : Math.min(Math.max(0, wait), LONGEST_RETRY_AFTER_MS);
+}
+
+/** To be spread into a refusal: absent when the provider named no time. */
+export function retryAfter(response: HttpResponse): { readonly retryAfterMs?: number } {
+  const wait = retryAfterMs(response.headers);
+  return wait === undefined ? {} : { retryAfterMs: wait };
+}
+
+/** A 429 that proves nothing still asks to be left alone: as long as it says, at least one second. */
+function slowDown(response: HttpResponse): { readonly slowDownMs?: number } {
+  return response.status === 429 ? { slowDownMs: Math.max(1000, retryAfterMs(response.headers) ?? 0) } : {};
+}
+
+/** An answer to a submission that the provider's documents do not know. */
+export function undocumented(response: HttpResponse, providerCode = httpCode(response)): Outcome {
+  return {
+    kind: 'unknown',
+    reason: 'unexpected_answer',
+    documented: false,
+    providerCode,
+    ...slowDown(response),
+  };
+}
+
+/** A documented server-side failure: the call may have been carried out before it failed. */
+export function serverFault(response: HttpResponse, providerCode = httpCode(response)): Outcome {
+  return { kind: 'unknown', reason: 'no_answer', documented: true, providerCode };
+}
+
+/** A 429 where the provider's documents know none: believed as a refusal only if the configuration says so. */
+export function undocumented429(response: HttpResponse, trusted: boolean): Outcome {
+  if (!trusted) return undocumented(response);
+  return {
+    kind: 'refused',
+    cause: 'throttled',
+    remedy: { do: 'wait' },
+    providerCode: httpCode(response),
+    ...retryAfter(response),
+  };
+}
+
+/** An answer to an inquiry that proves nothing. */
+export function nothing(
+  response: HttpResponse,
+  documented: boolean,
+  providerCode = httpCode(response),
+  staleTokens?: readonly TokenCall[],
+): Finding {
+  return {
+    kind: 'nothing',
+    documented,
+    providerCode,
+    ...slowDown(response),
+    ...(staleTokens === undefined ? {} : { staleTokens }),
+  };
+}

@@ -1,0 +1,29 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { RedisConnection } from './connections.ts';
+
+/** One Lua script, kept in a file beside the module that owns it; Redis compiles it once per server. */
+export class Script {
+  readonly #source: string;
+  readonly #sha: string;
+
+  private constructor(source: string) {
+    this.#source = source;
+    this.#sha = createHash('sha1').update(source).digest('hex');
+  }
+
+  /** `new URL('./begin.lua', import.meta.url)`; several files are joined in order, functions first. */
+  static fromFiles(...files: URL[]): Script {
+    return new Script(files.map((file) => readFileSync(file, 'utf8')).join('\n'));
+  }
+
+  async run(connection: RedisConnection, keys: string[], args: (string | number)[]): Promise<unknown> {
+    try {
+      return await connection.evalsha(this.#sha, keys.length, ...keys, ...args);
+    } catch (error) {
+      if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+      // A restarted or failed-over server has an empty script cache; EVAL fills it again.
+      return await connection.eval(this.#source, keys.length, ...keys, ...args);
+    }
+  }
+}

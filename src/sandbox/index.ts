@@ -1,0 +1,172 @@
+/**
+ * The five providers over real HTTP on loopback, one server and one port each, with one ledger of what they saw and did.
+ *
+ * Written from the providers' public documentation, apart from the adapters that talk to it, so that agreement of the
+ * two means something. docs/sandbox.md says what is simulated and what is not.
+ */
+import { ayoconnect } from './ayoconnect.ts';
+import { beqelal } from './beqelal.ts';
+import { cepta } from './cepta.ts';
+import { control } from './control.ts';
+import { openTransaction, type ProviderSide, type Transaction, type World } from './desk.ts';
+import { helloClever } from './hello-clever.ts';
+import { type Ledger, openLedger, type SandboxProvider, sandboxProviders } from './ledger.ts';
+import { lipaLater } from './lipa-later.ts';
+import { type Listener, listen } from './server.ts';
+
+export { type FaultName, faults } from './faults.ts';
+export {
+  type Amount,
+  type Ledger,
+  type LedgerEntry,
+  type LedgerEvent,
+  type SandboxProvider,
+  sandboxProviders,
+  type TransactionView,
+} from './ledger.ts';
+export { type MagicValue, magicValues } from './magic.ts';
+export type { Verdict } from './verdict.ts';
+
+export interface SandboxOptions {
+  /** 127.0.0.1 */
+  host?: string;
+  /** 0, the default, takes a free port. */
+  ports?: Partial<Record<SandboxProvider, number>>;
+  controlPort?: number;
+  /** JSON lines, appended synchronously before each answer. Codes stand in it as they came: never feed it real ones. */
+  ledgerFile?: string;
+  /** From the accepted code to the end of the payment; 300. With 0 it ends before the answer. */
+  settleAfterMs?: number;
+  /** How long each provider takes to answer, after everything is decided and written; 0. */
+  answerDelayMs?: number;
+  /** secret */
+  ceptaAuthScheme?: 'secret' | 'hmac';
+  /** hex */
+  ayoconnectSignatureEncoding?: 'hex' | 'base64';
+}
+
+/** What a configuration file's entry for this provider needs. */
+export interface SandboxEntry {
+  baseUrl: string;
+  credentials: Record<string, string>;
+  options: Record<string, unknown>;
+}
+
+export interface Sandbox extends AsyncDisposable {
+  readonly host: string;
+  readonly control: { readonly url: string };
+  readonly providers: Readonly<Record<SandboxProvider, SandboxEntry>>;
+  readonly ledger: Ledger;
+  /** Connections to this provider are refused, open ones closed; with `forMs` it comes back by itself. */
+  takeDown(provider: SandboxProvider, forMs?: number): Promise<void>;
+  /** The provider listens on its port again; nothing happens when it does already. */
+  bringUp(provider: SandboxProvider): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
+  const host = options.host ?? '127.0.0.1';
+  const settleAfterMs = options.settleAfterMs ?? 300;
+  const ledger = openLedger(options.ledgerFile);
+  const timers = new Set<NodeJS.Timeout>();
+  const transactions = new Map<string, Transaction>();
+  let closed = false;
+
+  const after = (ms: number, work: () => void) => {
+    if (closed) return;
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      work();
+    }, ms);
+    timers.add(timer);
+  };
+
+  const world: World = {
+    ledger,
+    transaction(provider, reference) {
+      const key = `${provider} ${reference}`;
+      const known = transactions.get(key) ?? openTransaction(provider, reference);
+      transactions.set(key, known);
+      return known;
+    },
+    later: (work) => (settleAfterMs <= 0 ? work() : after(settleAfterMs, work)),
+  };
+
+  const sides: Record<SandboxProvider, ProviderSide> = {
+    'hello-clever': helloClever(world),
+    'lipa-later': lipaLater(world),
+    ayoconnect: await ayoconnect(world, options.ayoconnectSignatureEncoding ?? 'hex'),
+    beqelal: beqelal(world),
+    cepta: cepta(world, options.ceptaAuthScheme ?? 'secret'),
+  };
+
+  const listeners = new Map<SandboxProvider, Listener>();
+  const listenerOf = (provider: SandboxProvider): Listener => {
+    const listener = listeners.get(provider);
+    if (!listener) throw new Error(`no sandbox for ${provider}; there are ${sandboxProviders.join(', ')}`);
+    return listener;
+  };
+
+  const comingBack = new Map<SandboxProvider, NodeJS.Timeout>();
+  const stayAsItIs = (provider: SandboxProvider) => {
+    clearTimeout(comingBack.get(provider));
+    comingBack.delete(provider);
+  };
+  const bringUp = async (provider: SandboxProvider) => {
+    stayAsItIs(provider);
+    if (!closed) await listenerOf(provider).bringUp();
+  };
+  const takeDown = async (provider: SandboxProvider, forMs?: number) => {
+    stayAsItIs(provider);
+    await listenerOf(provider).takeDown();
+    if (forMs === undefined || closed) return;
+    comingBack.set(
+      provider,
+      setTimeout(() => {
+        bringUp(provider).catch((error) => console.error(`the ${provider} sandbox stays down: ${error}`));
+      }, forMs),
+    );
+  };
+
+  const providers: Partial<Record<SandboxProvider, SandboxEntry>> = {};
+  let controlListener: Listener | undefined;
+
+  const close = async () => {
+    closed = true;
+    for (const timer of timers) clearTimeout(timer);
+    for (const provider of comingBack.keys()) stayAsItIs(provider);
+    await Promise.all([...listeners.values(), controlListener].map((listener) => listener?.takeDown()));
+    ledger.close();
+  };
+
+  try {
+    for (const provider of sandboxProviders) {
+      const side = sides[provider];
+      const listener = await listen(
+        host,
+        options.ports?.[provider] ?? 0,
+        (call) => {
+          const { call: name, reference, answer } = side.handle(call);
+          ledger.write({
+            provider,
+            call: name,
+            reference,
+            event: 'answered',
+            detail: answer.delivery === 'whole' ? String(answer.status) : answer.delivery,
+            ...(answer.told === undefined ? {} : { told: answer.told }),
+          });
+          return answer;
+        },
+        options.answerDelayMs,
+      );
+      listeners.set(provider, listener);
+      providers[provider] = { baseUrl: listener.url, credentials: side.credentials, options: side.options };
+    }
+    const started = { providers: providers as Record<SandboxProvider, SandboxEntry>, takeDown, bringUp, ledger };
+    controlListener = await listen(host, options.controlPort ?? 0, (call) => control(started, call));
+    return { ...started, host, control: { url: controlListener.url }, close, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close(); // a port that was taken leaves nothing listening
+    throw error;
+  }
+}

@@ -1,0 +1,56 @@
+-- Applies one decided change to the revision it was decided on: the record, its place in the due set, the
+-- transaction's own record and the result to publish, in one step.
+-- KEYS: 1 record, 2 due set, 3 outbox, 4 transaction (reference), 5 awaiting set, 6 review set
+-- ARGV: 1 verification id, 2 expected revision, 3 the change as JSON:
+--   set {field: value}, clear [field], dueAt (0: nothing more is due), publish (event type or ''), retentionMs,
+--   history (JSON lines), reference { set, clear, refund (0 or 1), release (bool), forget (bool) }
+-- Returns { 1, now } or, when the record has moved on, { 0, now, record }
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local id, change = ARGV[1], cjson.decode(ARGV[3])
+
+if redis.call('HGET', KEYS[1], 'revision') ~= ARGV[2] then
+  return { 0, now, redis.call('HGETALL', KEYS[1]) }
+end
+redis.call('HINCRBY', KEYS[1], 'revision', 1)
+redis.call('HSET', KEYS[1], 'updatedAt', now)
+for field, value in pairs(change.set) do redis.call('HSET', KEYS[1], field, value) end
+for _, field in ipairs(change.clear) do redis.call('HDEL', KEYS[1], field) end
+if change.history ~= '' then
+  redis.call('HSET', KEYS[1], 'history', (redis.call('HGET', KEYS[1], 'history') or '') .. change.history)
+end
+
+if change.dueAt > 0 then redis.call('ZADD', KEYS[2], change.dueAt, id) else redis.call('ZREM', KEYS[2], id) end
+local standing = redis.call('HMGET', KEYS[1], 'state', 'awaitingSince', 'needsReview')
+if standing[1] == 'awaiting' then redis.call('ZADD', KEYS[5], standing[2], id) else redis.call('ZREM', KEYS[5], id) end
+if standing[3] then redis.call('ZADD', KEYS[6], 'NX', now, id) else redis.call('ZREM', KEYS[6], id) end
+
+local reference = change.reference
+if reference.forget then
+  redis.call('DEL', KEYS[4])
+else
+  for field, value in pairs(reference.set) do redis.call('HSET', KEYS[4], field, value) end
+  for _, field in ipairs(reference.clear) do redis.call('HDEL', KEYS[4], field) end
+  if reference.refund > 0 then redis.call('HINCRBY', KEYS[4], 'used', -reference.refund) end
+  if reference.release and redis.call('HGET', KEYS[4], 'holder') == id then
+    redis.call('HDEL', KEYS[4], 'holder')
+    redis.call('PEXPIRE', KEYS[4], change.retentionMs)
+  end
+end
+
+if change.publish ~= '' then
+  local sequence = redis.call('HINCRBY', KEYS[1], 'sequence', 1)
+  -- The outbox carries a snapshot: by the time it is forwarded the record may have moved on.
+  local entry = { 'id', id, 'type', change.publish }
+  local names = { 'operation', 'client', 'reference', 'createdAt', 'updatedAt', 'expiresAt', 'head', 'claim', 'state',
+    'sequence', 'final', 'otp', 'transaction', 'reason', 'nextStep', 'providerCode', 'attemptsRemaining', 'needsReview', 'details' }
+  for index, value in ipairs(redis.call('HMGET', KEYS[1], unpack(names))) do
+    if value then
+      entry[#entry + 1] = names[index]
+      entry[#entry + 1] = value
+    end
+  end
+  redis.call('XADD', KEYS[3], '*', unpack(entry))
+end
+if change.set.final == '1' then redis.call('PEXPIRE', KEYS[1], change.retentionMs) end
+return { 1, now }

@@ -1,0 +1,17 @@
+-- May this verification be asked about now? One round trip: the record, and a token of the inquiries' own rate.
+-- KEYS: 1 record, 2 inquiry rate log.  ARGV: 1 rate max, 2 rate per ms, 3 grace in ms
+-- Returns { 'ask', now, record } | { 'rate_limited' | 'not_yet', now, try at } | { 'idle', now }
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local known = redis.call('HMGET', KEYS[1], 'state', 'nextInquiryAt')
+local at = tonumber(known[2] or '0')
+if known[1] ~= 'awaiting' or at == 0 then return { 'idle', now } end
+if now + tonumber(ARGV[3]) < at then return { 'not_yet', now, known[2] } end
+
+local max, perMs = tonumber(ARGV[1]), tonumber(ARGV[2])
+local oldest = tonumber(redis.call('LINDEX', KEYS[2], max - 1) or '0')
+if now - oldest < perMs then return { 'rate_limited', now, tostring(math.ceil(oldest + perMs)) } end
+redis.call('LPUSH', KEYS[2], now)
+redis.call('LTRIM', KEYS[2], 0, max - 1)
+redis.call('PEXPIRE', KEYS[2], perMs * 2)
+return { 'ask', now, redis.call('HGETALL', KEYS[1]) }

@@ -1,0 +1,211 @@
+/**
+ * The spine: one attempt at one verification, read top to bottom.
+ *
+ *   tokens -> begin -> open -> build -> send -> interpret -> decide and settle
+ *
+ * From begin until settle nothing may throw past this file: the call may have been made. Only what comes next goes
+ * back to the caller, and worker.ts alone tells BullMQ.
+ */
+import type { EventBus } from '../events.ts';
+import { openCode, type Opener, SealError, type SealedCode } from '../producers/sealing.ts';
+import type { VerificationRecord } from '../producers/record.ts';
+import type { BoundProvider, Call, Stamp, Verification } from '../providers/provider.ts';
+import { Secret } from '../secret.ts';
+import type { Evidence } from './decide.ts';
+import type { Facts, Journal } from './journal.ts';
+import type { Sessions, Tokens } from './sessions.ts';
+import { newStamp } from './stamp.ts';
+import type { Reply, Transport } from './transport.ts';
+
+/** What the queue must do next. `at` in Unix ms by the clock of Redis. */
+export type Next = { readonly do: 'finish' } | { readonly do: 'later'; readonly at: number } | { readonly do: 'inquire'; readonly at: number };
+
+export interface AttemptDependencies {
+  readonly partition: string;
+  readonly provider: BoundProvider;
+  readonly journal: Journal;
+  readonly transport: Transport;
+  readonly sessions: Sessions;
+  readonly opener: Opener;
+  readonly events: EventBus;
+  /** Seals what only the client may read. */
+  sealDetails(client: string, details: unknown): Promise<string>;
+  /** Holds back the partition's queue (or its inquiries) for a while. */
+  slowDown(queue: 'verification' | 'inquiry', forMs: number): Promise<void>;
+  /** A result stands in the outbox. */
+  published(): void;
+}
+
+export async function attempt(id: string, deps: AttemptDependencies): Promise<Next> {
+  const { journal, events, partition } = deps;
+
+  const tokens = await tokensFor(id, deps);
+  if (tokens.kind === 'unavailable') return await withoutTokens(id, tokens, deps);
+
+  const beginning = await journal.begin(id);
+  switch (beginning.is) {
+    case 'begun': {
+      const { record } = beginning;
+      const queueWaitMs = record.beganAt - record.createdAt;
+      events.emit('attempt:begun', { id, partition, operation: record.operation, attempt: record.attempts, queueWaitMs });
+      const [evidence, facts] = await submit(record, tokens.tokens, beginning.sendBefore, deps);
+      return await conclude(record, evidence, facts, tokens.tokens, deps);
+    }
+    case 'evidence':
+      if (beginning.evidence.from === 'owner_dead') events.emit('resend:prevented', { id, partition, because: 'owner_dead' });
+      return await conclude(beginning.record, beginning.evidence, {}, {}, deps);
+    case 'later':
+      return { do: 'later', at: beginning.at };
+    case 'awaiting':
+      events.emit('resend:prevented', { id, partition, because: 'awaiting' });
+      return beginning.nextInquiryAt > 0 ? { do: 'inquire', at: beginning.nextInquiryAt } : { do: 'finish' };
+    case 'in_flight':
+    case 'settled':
+      events.emit('resend:prevented', { id, partition, because: beginning.is });
+      return { do: 'finish' };
+    case 'missing':
+      return { do: 'finish' }; // its retention is over, or it never was ours
+  }
+  return beginning satisfies never;
+}
+
+/** Asks what became of the money, and settles when the answer proves it. `graceMs`: how early it may ask. */
+export async function inquire(id: string, graceMs: number, deps: AttemptDependencies): Promise<Next> {
+  const { journal, provider, sessions, events, partition } = deps;
+  const { inquiry } = provider;
+  if (!inquiry) return { do: 'finish' };
+
+  const asking = await journal.ask(id, graceMs);
+  if (asking.is === 'idle') return { do: 'finish' };
+  if (asking.is === 'later') return { do: 'later', at: asking.at };
+  const { record, askedAt } = asking;
+
+  const tokens = await sessions.tokens(inquiry.tokens, null);
+  if (tokens.kind === 'unavailable') {
+    const finding = { kind: 'nothing', documented: true, providerCode: tokens.code } as const;
+    return await conclude(record, { from: 'inquiry', finding, askedAt }, { found: 'nothing', code: tokens.code }, {}, deps);
+  }
+  const subject = { reference: record.reference, params: record.plainParams };
+  const startedAt = performance.now();
+  const reply = await deps.transport.send(inquiry.buildRequest(subject, newStamp(tokens.tokens)));
+  tellCall('inquiry', reply, startedAt, deps);
+  const finding =
+    reply.kind === 'answered'
+      ? inquiry.interpret(reply.response, subject)
+      : ({ kind: 'nothing', documented: true, providerCode: reply.code } as const);
+  if (finding.kind === 'nothing' && !finding.documented) {
+    events.emit('answer:unexpected', { id, partition, call: 'inquiry', providerCode: finding.providerCode });
+  }
+  const facts = { found: finding.kind, code: finding.providerCode };
+  return await conclude(record, { from: 'inquiry', finding, askedAt }, facts, tokens.tokens, deps);
+}
+
+/** Writes down what became known, whatever else has happened to the record meanwhile, and says what comes next. */
+export async function conclude(
+  record: VerificationRecord,
+  evidence: Evidence,
+  facts: Facts,
+  tokens: Stamp['tokens'],
+  deps: Pick<AttemptDependencies, 'journal' | 'sessions' | 'sealDetails' | 'slowDown' | 'published'>,
+): Promise<Next> {
+  const { verdict, published } = await deps.journal.apply(record, evidence, facts, deps.sealDetails);
+  if (published !== null) deps.published();
+  if (verdict.do === 'nothing' || verdict.do === 'contradict') return { do: 'finish' };
+  if (verdict.dropTokens) await deps.sessions.drop(verdict.dropTokens, tokens);
+  if (verdict.slowDownMs) await deps.slowDown(evidence.from === 'inquiry' ? 'inquiry' : 'verification', verdict.slowDownMs);
+  switch (verdict.do) {
+    case 'settle':
+      return { do: 'finish' };
+    case 'await':
+      return verdict.inquireInMs === null ? { do: 'finish' } : { do: 'inquire', at: deps.journal.now() + verdict.inquireInMs };
+    case 'retry':
+      return { do: 'later', at: deps.journal.now() + verdict.inMs };
+  }
+  return verdict satisfies never;
+}
+
+/** Open, build, send, interpret. Whatever goes wrong before `send` has provably left nothing behind. Never throws. */
+async function submit(
+  record: VerificationRecord,
+  tokens: Stamp['tokens'],
+  sendBefore: number,
+  deps: AttemptDependencies,
+): Promise<[Evidence, Facts]> {
+  const { id, operation: name, reference } = record;
+  const { provider, partition, events } = deps;
+  const operation = provider.operations[name];
+  if (!operation || record.sealedCode === null) return notSent('NO_OPERATION_OR_CODE', false);
+
+  let code: SealedCode;
+  try {
+    code = await openCode(deps.opener, record.sealedCode, id, partition);
+  } catch (error) {
+    // Another worker may hold the key; the deadline still holds.
+    events.emit('seal:unopened', { id, partition, fault: error instanceof SealError ? error.message : 'not a SealError' });
+    return notSent('CANNOT_OPEN', true);
+  }
+
+  let reply: Reply;
+  const startedAt = performance.now();
+  const deadline = startedAt + (record.expiresAt - deps.journal.now());
+  try {
+    const otp = code.otp === null ? null : new Secret(code.otp);
+    const verification: Verification = { id, operation: name, reference, otp, params: code.params };
+    reply = await deps.transport.send(operation.buildRequest(verification, newStamp(tokens)), sendBefore);
+  } catch {
+    return notSent('CANNOT_BUILD', false); // buildRequest threw: the transport itself never does
+  }
+  tellCall(name, reply, startedAt, deps);
+  if (reply.kind !== 'not_sent' && reply.sentAt > Math.max(sendBefore, deadline)) events.emit('send:late', { id, partition });
+  switch (reply.kind) {
+    case 'not_sent':
+      return notSent(reply.code, true);
+    case 'lost':
+      return [{ from: 'lost', code: reply.code }, { code: reply.code }];
+    case 'answered': {
+      const outcome = operation.interpret(reply.response, reference);
+      if (outcome.kind === 'unknown' && !outcome.documented) {
+        events.emit('answer:unexpected', { id, partition, call: name, providerCode: outcome.providerCode });
+      }
+      return [{ from: 'answer', outcome }, { outcome: outcome.kind, code: outcome.providerCode, status: reply.response.status }];
+    }
+  }
+  return reply satisfies never;
+}
+
+function notSent(code: string, remediable: boolean): [Evidence, Facts] {
+  return [{ from: 'not_sent', code, remediable }, { code }];
+}
+
+/** Provider tokens are fetched before begin. Only a token per customer needs a look into the sealed parameters first. */
+async function tokensFor(id: string, deps: AttemptDependencies): Promise<Tokens> {
+  const { provider, journal, sessions, opener, partition } = deps;
+  const operation = provider.operations.verify;
+  if (!operation || Object.keys(provider.tokens).length === 0) return { kind: 'ready', tokens: {} };
+  if (!operation.tokensNeedParams) return await sessions.tokens(operation.tokens(null), null);
+
+  const record = await journal.read(id);
+  if (record?.state !== 'queued' || record.sealedCode === null) return { kind: 'unavailable', code: 'NOT_QUEUED', remediable: true };
+  try {
+    const { params } = await openCode(opener, record.sealedCode, id, partition);
+    return await sessions.tokens(operation.tokens(params), params);
+  } catch (error) {
+    if (error instanceof SealError) return { kind: 'unavailable', code: 'CANNOT_OPEN', remediable: true };
+    throw error;
+  }
+}
+
+/** No token, so nothing can be submitted: what is still queued waits or ends, what is further on is left alone. */
+async function withoutTokens(id: string, tokens: Extract<Tokens, { kind: 'unavailable' }>, deps: AttemptDependencies): Promise<Next> {
+  const record = await deps.journal.read(id);
+  if (record?.state === 'awaiting' && record.nextInquiryAt > 0) return { do: 'inquire', at: record.nextInquiryAt };
+  if (record?.state !== 'queued') return { do: 'finish' };
+  const { code, remediable, retryAfterMs } = tokens;
+  const evidence: Evidence = { from: 'not_sent', code, remediable, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+  return await conclude(record, evidence, { code }, {}, deps);
+}
+
+function tellCall(call: Call, reply: Reply, startedAt: number, { events, partition }: AttemptDependencies): void {
+  const detail = reply.kind === 'answered' ? String(reply.response.status) : reply.code;
+  events.emit('call:ended', { partition, call, wire: reply.kind, durationMs: performance.now() - startedAt, detail });
+}

@@ -1,0 +1,81 @@
+-- The right to send: look, deadline, reference, budget, rate token, all or nothing, by the clock of Redis.
+-- KEYS: 1 record, 2 due set, 3 rate log, 4 this worker's heartbeat
+-- ARGV: 1 key prefix, 2 verification id, 3 attempt token, 4 worker, 5 ms in which headers must leave,
+--       6 ms in which the attempt can still be in flight, 7 rate max, 8 rate per ms, 9 max attempts per reference,
+--       10 heartbeat life in ms
+-- Returns { outcome, now, … }:
+--   begun            now, send before, record
+--   rate_limited     now, try at
+--   not_yet          now, try at
+--   deadline_passed  now, record
+--   attempt_in_flight | already_used | budget_spent   now, record, the reference's { transaction, whose it is }
+--   owner_dead       now, record
+--   in_flight | awaiting | settled | missing          now, next inquiry at
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local prefix, id = ARGV[1], ARGV[2]
+
+local record = redis.call('HMGET', KEYS[1], 'state', 'expiresAt', 'notBefore', 'owner', 'reference', 'codePrint',
+  'operation', 'nextInquiryAt')
+local state, codePrint = record[1], record[6]
+if not state then return { 'missing', now } end
+if state == 'settled' then return { 'settled', now } end
+if state == 'awaiting' then return { 'awaiting', now, record[8] or '0' } end
+if state == 'sending' then
+  -- An owner is alive while its heartbeat is. A live one will settle; a dead one may have sent: unknown, never again.
+  if redis.call('EXISTS', prefix .. ':worker:' .. record[4]) == 1 then return { 'in_flight', now } end
+  return { 'owner_dead', now, redis.call('HGETALL', KEYS[1]) }
+end
+
+local deadline = tonumber(record[2])
+if now >= deadline then return { 'deadline_passed', now, redis.call('HGETALL', KEYS[1]) } end
+local notBefore = tonumber(record[3] or '0')
+if notBefore > now then return { 'not_yet', now, record[3] } end
+
+-- The transaction's own record; an operation that takes no code uses up nothing and blocks nothing.
+local reference = prefix .. ':ref:' .. record[5]
+local used = 0
+if codePrint ~= '' then
+  local known = redis.call('HMGET', reference, 'holder', 'transaction', 'provedBy', 'used', 'remaining', 'code:' .. codePrint)
+  local holder, transaction = known[1], known[2]
+  used = tonumber(known[4] or '0')
+  local sameCode = known[6] and cjson.decode(known[6]) or nil
+  local refuse = nil
+  if sameCode and sameCode.id ~= id and sameCode.outcome then refuse = { 'already_used', sameCode.id }
+  elseif holder and holder ~= id then refuse = { 'attempt_in_flight', holder }
+  elseif transaction == 'succeeded' or transaction == 'failed' then refuse = { 'already_used', known[3] or '' }
+  elseif used >= tonumber(ARGV[9]) or known[5] == '0' then refuse = { 'budget_spent', '' }
+  end
+  if refuse then
+    return { refuse[1], now, redis.call('HGETALL', KEYS[1]), { transaction or (holder and 'unknown' or 'pending'), refuse[2] } }
+  end
+end
+
+-- Exact sliding window: the log holds the last `max` begins, newest first. Those who find none are told times one
+-- interval apart, so that they do not all come back at once.
+local max, perMs = tonumber(ARGV[7]), tonumber(ARGV[8])
+local oldest = tonumber(redis.call('LINDEX', KEYS[3], max - 1) or '0')
+if now - oldest < perMs then
+  local promised = tonumber(redis.call('GET', KEYS[3] .. ':promised') or '0')
+  local at = math.max(oldest + perMs, math.min(promised + perMs / max, now + 10 * perMs))
+  redis.call('SET', KEYS[3] .. ':promised', math.ceil(at), 'PX', math.ceil(at - now + perMs))
+  return { 'rate_limited', now, tostring(math.ceil(at)) }
+end
+redis.call('LPUSH', KEYS[3], now)
+redis.call('LTRIM', KEYS[3], 0, max - 1)
+redis.call('PEXPIRE', KEYS[3], perMs * 2)
+
+if codePrint ~= '' then
+  used = used + 1
+  redis.call('HSET', reference, 'holder', id, 'used', used, 'code:' .. codePrint, cjson.encode({ id = id }))
+  redis.call('PERSIST', reference)
+end
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
+local history = redis.call('HGET', KEYS[1], 'history') or ''
+redis.call('HSET', KEYS[1], 'state', 'sending', 'token', ARGV[3], 'owner', ARGV[4], 'beganAt', now,
+  'inFlightUntil', now + tonumber(ARGV[6]), 'updatedAt', now, 'used', used,
+  'history', history .. '{"at":' .. string.format('%.0f', now) .. ',"event":"begun","attempt":' .. attempt .. '}\n')
+redis.call('HINCRBY', KEYS[1], 'revision', 1)
+redis.call('SET', KEYS[4], '1', 'PX', ARGV[10])
+redis.call('ZADD', KEYS[2], now + tonumber(ARGV[10]), id)
+return { 'begun', now, tostring(math.min(deadline, now + tonumber(ARGV[5]))), redis.call('HGETALL', KEYS[1]) }

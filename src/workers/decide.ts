@@ -1,0 +1,396 @@
+/**
+ * The whole policy, pure: what is known (evidence) and how things stand (situation) give a verdict.
+ *
+ * - Only an explicit yes is accepted, only an explicit no is rejected; everything else that may have left is unknown.
+ * - What provably did not leave may be sent again before the deadline; a documented refusal before the business layer
+ *   once more at most.
+ * - Unknown ends by proof. Payment counts whenever it is proved; no payment only when asked late enough, and twice.
+ *
+ * A "no" is always the answer to the only submission of its transaction that can still matter: while one is sending or
+ * unknown, begin lets no other pass, so an "already used" can never be the echo of our own first success.
+ */
+import type { Amount, Finding, NextStep, Outcome, Reason, ReportedAmount, TokenCall } from '../providers/provider.ts';
+import type { Standing, State } from '../producers/record.ts';
+import { backoffMs } from './backoff.ts';
+
+/** Something that became known about one attempt, or about the money. */
+export type Evidence =
+  | { readonly from: 'answer'; readonly outcome: Outcome }
+  /** Proved: no header of the submission was handed to a socket. `code` is an error code, never a message. */
+  | { readonly from: 'not_sent'; readonly code: string; readonly remediable: boolean; readonly retryAfterMs?: number }
+  | { readonly from: 'lost'; readonly code: string }
+  /** The worker that held the right to send is gone without a word. */
+  | { readonly from: 'owner_dead' }
+  /** Nothing that could bring proof has come within `giveUpAfterMs`. */
+  | { readonly from: 'patience_over' }
+  | { readonly from: 'deadline' }
+  /** The transaction's own record does not allow another submission. */
+  | {
+      readonly from: 'reference';
+      readonly reason: Extract<Reason, 'attempt_in_flight' | 'already_used' | 'budget_spent'>;
+      readonly transaction: 'pending' | 'unknown' | 'succeeded' | 'failed';
+      /** The verification that owns it, '' when none does. */
+      readonly ownedBy: string;
+    }
+  /** `askedAt`: when the inquiry began, by the clock of Redis. */
+  | { readonly from: 'inquiry'; readonly finding: Finding; readonly askedAt: number };
+
+export interface Policy {
+  /** `none`: no money moves, so nothing needs proof. */
+  readonly effect: 'money' | 'none';
+  readonly canInquire: boolean;
+  readonly maxAttempts: number;
+  readonly inquiry: { readonly delaysMs: readonly number[]; readonly giveUpAfterMs: number };
+}
+
+export interface Situation {
+  readonly state: State;
+  readonly now: number;
+  readonly deadline: number;
+  readonly takesCode: boolean;
+  /** Submissions that count against the transaction's budget, the latest included. */
+  readonly attemptsUsed: number;
+  readonly refusals: number;
+  readonly notSent: number;
+  readonly standing: Standing | null;
+  readonly amount: Amount | null;
+  readonly inFlightUntil: number;
+  readonly awaitingSince: number;
+  readonly inquiries: number;
+  readonly notPaidAt: number;
+  readonly needsReview: boolean;
+  readonly random: number;
+}
+
+interface Consequences {
+  /** The partition takes no new job for so long. */
+  readonly slowDownMs?: number;
+  readonly dropTokens?: readonly TokenCall[];
+  /** How many more codes the provider itself says it will take. */
+  readonly providersWord?: number;
+  readonly details?: Readonly<Record<string, unknown>>;
+  readonly identifiers?: readonly string[];
+}
+
+export type Verdict = Consequences &
+  (
+    | {
+        readonly do: 'settle';
+        readonly standing: Standing;
+        readonly attemptsRemaining: number | null;
+        /** Whether the submission counts against the budget; a code that was not consumed may be typed again. */
+        readonly code: 'used' | 'untouched';
+      }
+    | {
+        readonly do: 'await';
+        readonly standing: Standing;
+        readonly attemptsRemaining: number | null;
+        /** Null: nothing can be asked; a callback or a person must bring the proof. */
+        readonly inquireInMs: number | null;
+        readonly publish: 'awaiting' | 'review' | null;
+        /** A first counted proof of no payment: a second one will be final. */
+        readonly notPaid: boolean;
+      }
+    | { readonly do: 'retry'; readonly inMs: number; readonly because: 'not_sent' | 'refused' }
+    /** The record is final and this changes nothing; or the evidence is for a state that has passed. */
+    | { readonly do: 'nothing' }
+    | { readonly do: 'contradict'; readonly was: string; readonly now: string }
+  );
+
+export function decide(evidence: Evidence, situation: Situation, policy: Policy): Verdict {
+  if (situation.state === 'settled') return afterFinal(evidence, situation);
+  switch (evidence.from) {
+    case 'answer':
+      return onAnswer(evidence.outcome, situation, policy);
+    case 'not_sent':
+      return onNotSent(evidence, situation, policy);
+    case 'lost':
+    case 'owner_dead':
+      // An attempt that was called unknown already becomes no more unknown.
+      return situation.state === 'sending' ? unknown('no_answer', null, situation, policy) : { do: 'nothing' };
+    case 'deadline':
+      if (situation.state !== 'queued') return { do: 'nothing' };
+      return notSubmitted('deadline_passed', 'pending', 'request_new_code', situation, policy);
+    case 'reference':
+      if (situation.state !== 'queued') return { do: 'nothing' };
+      return notSubmitted(evidence.reason, evidence.transaction, nextStepAtReference(evidence), situation, policy);
+    case 'patience_over':
+      if (situation.state !== 'awaiting' || situation.standing === null || situation.needsReview) return { do: 'nothing' };
+      return { ...askAgain(situation.standing, situation, policy), inquireInMs: null, publish: 'review' };
+    case 'inquiry':
+      return onFinding(evidence.finding, evidence.askedAt, situation, policy);
+  }
+  return evidence satisfies never;
+}
+
+function onAnswer(outcome: Outcome, situation: Situation, policy: Policy): Verdict {
+  switch (outcome.kind) {
+    case 'accepted': {
+      const { providerCode } = outcome;
+      const found = consequencesOf(outcome);
+      if (outcome.transaction === 'pending') {
+        return {
+          do: 'await',
+          standing: { otp: 'accepted', transaction: 'pending', reason: null, nextStep: outcome.nextStep ?? 'wait', providerCode },
+          attemptsRemaining: remaining(situation, policy, outcome.attemptsRemaining),
+          ...nextInquiry(situation, policy, 'awaiting'),
+          notPaid: false,
+          ...found,
+        };
+      }
+      if (outcome.transaction === 'succeeded' && !amountAgrees(situation.amount, outcome.amounts)) {
+        return amountMismatch(providerCode, situation, policy, found);
+      }
+      return {
+        do: 'settle',
+        standing: { otp: 'accepted', transaction: outcome.transaction, reason: null, nextStep: outcome.nextStep ?? 'none', providerCode },
+        attemptsRemaining: remaining(situation, policy, outcome.attemptsRemaining),
+        code: 'used',
+        ...found,
+      };
+    }
+    case 'rejected': {
+      const attemptsRemaining = outcome.transaction === 'failed' ? 0 : remaining(situation, policy, outcome.attemptsRemaining);
+      const anotherCode = attemptsRemaining !== null && attemptsRemaining > 0;
+      return {
+        do: 'settle',
+        standing: {
+          otp: 'rejected',
+          transaction: policy.effect === 'none' ? 'none' : outcome.transaction,
+          reason: outcome.reason,
+          nextStep: outcome.nextStep ?? nextStepAfterRefusal(outcome.reason, anotherCode, policy),
+          providerCode: outcome.providerCode,
+        },
+        attemptsRemaining,
+        code: 'used',
+        ...consequencesOf(outcome),
+      };
+    }
+    case 'refused':
+      return onRefused(outcome, situation, policy);
+    case 'unknown':
+      if (situation.state !== 'sending') return { do: 'nothing' };
+      return {
+        ...unknown(outcome.reason, outcome.providerCode, situation, policy),
+        ...(outcome.slowDownMs === undefined ? {} : { slowDownMs: outcome.slowDownMs }),
+      };
+  }
+  return outcome satisfies never;
+}
+
+/** Documented, from before the business layer: at most one further submission, and only if it could go better. */
+function onRefused(outcome: Extract<Outcome, { kind: 'refused' }>, situation: Situation, policy: Policy): Verdict {
+  const throttled = outcome.cause === 'throttled';
+  const waitMs = outcome.remedy.do === 'wait' ? Math.max(outcome.retryAfterMs ?? 0, backoffMs(2, situation.random)) : 0;
+  const consequences: Consequences = {
+    ...(throttled ? { slowDownMs: outcome.retryAfterMs ?? waitMs } : {}),
+    ...(outcome.remedy.do === 'new_token' ? { dropTokens: outcome.remedy.tokens } : {}),
+  };
+  const mendable = situation.state === 'sending' && outcome.remedy.do !== 'none' && situation.refusals === 0;
+  if (mendable && situation.now + waitMs < situation.deadline) {
+    return { do: 'retry', inMs: waitMs, because: 'refused', ...consequences };
+  }
+  const reason: Reason = throttled ? 'provider_unavailable' : 'misconfigured';
+  return { ...notSubmitted(reason, 'pending', throttled ? 'reenter_code' : 'contact_support', situation, policy, outcome.providerCode), ...consequences };
+}
+
+function onNotSent(evidence: Extract<Evidence, { from: 'not_sent' }>, situation: Situation, policy: Policy): Verdict {
+  const end = (reason: Reason, nextStep: NextStep): Verdict => notSubmitted(reason, 'pending', nextStep, situation, policy);
+  // It was called unknown meanwhile and its code destroyed; now it is proved that it never left.
+  if (situation.state === 'awaiting') return end('provider_unavailable', 'reenter_code');
+  if (situation.now >= situation.deadline) return end('deadline_passed', 'request_new_code');
+  if (!evidence.remediable) return end('misconfigured', 'contact_support');
+  const inMs = Math.max(evidence.retryAfterMs ?? 0, backoffMs(situation.notSent + 1, situation.random));
+  if (situation.now + inMs < situation.deadline) return { do: 'retry', inMs, because: 'not_sent' };
+  return end('provider_unavailable', 'reenter_code');
+}
+
+function onFinding(finding: Finding, askedAt: number, situation: Situation, policy: Policy): Verdict {
+  // Only what awaits proof is asked about; a record that is sending or queued again learns nothing from an old question.
+  if (situation.state !== 'awaiting' || situation.standing === null) return { do: 'nothing' };
+  const { standing } = situation;
+  const lateEnough = askedAt > situation.inFlightUntil;
+  switch (finding.kind) {
+    case 'paid': {
+      const found = finding.details ? { details: finding.details } : {};
+      if (!amountAgrees(situation.amount, finding.amounts)) return amountMismatch(finding.providerCode, situation, policy, found);
+      return {
+        do: 'settle',
+        standing: { otp: 'accepted', transaction: 'succeeded', reason: null, nextStep: 'none', providerCode: finding.providerCode },
+        attemptsRemaining: remaining(situation, policy),
+        code: 'used',
+        ...found,
+      };
+    }
+    case 'not_paid':
+      if (!lateEnough) return askAgain(standing, situation, policy);
+      if (situation.notPaidAt === 0) return { ...askAgain(standing, situation, policy), notPaid: true };
+      return {
+        do: 'settle',
+        standing: {
+          otp: standing.otp,
+          transaction: 'failed',
+          reason: standing.otp === 'accepted' ? 'declined' : standing.reason,
+          nextStep: 'new_transaction',
+          providerCode: finding.providerCode,
+        },
+        attemptsRemaining: 0,
+        code: 'used',
+      };
+    case 'untouched':
+      // Asked too early, or after an explicit yes, it proves nothing: the provider may not have got round to it.
+      if (!lateEnough || standing.otp !== 'unknown') return askAgain(standing, situation, policy);
+      return {
+        do: 'settle',
+        standing: { otp: 'unknown', transaction: 'pending', reason: standing.reason, nextStep: 'reenter_code', providerCode: finding.providerCode },
+        attemptsRemaining: remaining(situation, policy),
+        code: 'untouched',
+      };
+    case 'pending':
+      return askAgain(standing, situation, policy);
+    case 'nothing':
+      return {
+        ...askAgain(standing, situation, policy),
+        ...(finding.slowDownMs === undefined ? {} : { slowDownMs: finding.slowDownMs }),
+        ...(finding.staleTokens === undefined ? {} : { dropTokens: finding.staleTokens }),
+      };
+  }
+  return finding satisfies never;
+}
+
+/** It may have left and no answer proves what became of it. Where no money moves there is nothing to prove. */
+function unknown(reason: Reason, providerCode: string | null, situation: Situation, policy: Policy): Verdict {
+  if (policy.effect === 'none') {
+    return {
+      do: 'settle',
+      standing: { otp: 'unknown', transaction: 'none', reason, nextStep: 'request_new_code', providerCode },
+      attemptsRemaining: remaining(situation, policy),
+      code: 'used',
+    };
+  }
+  return {
+    do: 'await',
+    standing: { otp: 'unknown', transaction: 'unknown', reason, nextStep: 'wait', providerCode },
+    attemptsRemaining: remaining(situation, policy),
+    ...nextInquiry(situation, policy, 'awaiting'),
+    notPaid: false,
+  };
+}
+
+function notSubmitted(
+  reason: Reason,
+  transaction: 'pending' | 'unknown' | 'succeeded' | 'failed',
+  nextStep: NextStep,
+  situation: Situation,
+  policy: Policy,
+  providerCode: string | null = null,
+): Verdict {
+  return {
+    do: 'settle',
+    standing: { otp: 'not_submitted', transaction: policy.effect === 'none' ? 'none' : transaction, reason, nextStep, providerCode },
+    // Nothing was submitted, so this one does not count.
+    attemptsRemaining: situation.takesCode && reason === 'budget_spent' ? 0 : null,
+    code: 'untouched',
+  };
+}
+
+function amountMismatch(providerCode: string, situation: Situation, policy: Policy, found: Consequences): Verdict {
+  return {
+    do: 'await',
+    standing: { otp: 'unknown', transaction: 'unknown', reason: 'amount_mismatch', nextStep: 'contact_support', providerCode },
+    attemptsRemaining: remaining(situation, policy),
+    inquireInMs: null,
+    publish: situation.needsReview ? null : 'review',
+    notPaid: false,
+    ...found,
+  };
+}
+
+/** The next inquiry of the schedule, or, when there has been enough of it, a person. */
+function askAgain(standing: Standing, situation: Situation, policy: Policy): Extract<Verdict, { do: 'await' }> {
+  return {
+    do: 'await',
+    standing,
+    attemptsRemaining: remaining(situation, policy),
+    ...nextInquiry(situation, policy, null),
+    notPaid: false,
+  };
+}
+
+function nextInquiry(
+  situation: Situation,
+  policy: Policy,
+  publish: 'awaiting' | null,
+): { inquireInMs: number | null; publish: 'awaiting' | 'review' | null } {
+  if (!policy.canInquire) return { inquireInMs: null, publish };
+  const { delaysMs, giveUpAfterMs } = policy.inquiry;
+  const asked = situation.state === 'awaiting' && publish === null ? situation.inquiries : 0;
+  const inMs = delaysMs[Math.min(asked, delaysMs.length - 1)] ?? giveUpAfterMs;
+  const since = publish === null ? situation.awaitingSince : situation.now;
+  if (situation.now + inMs <= since + giveUpAfterMs) return { inquireInMs: inMs, publish };
+  return { inquireInMs: null, publish: situation.needsReview ? null : 'review' };
+}
+
+/** A final record changes no more; but proof of payment after a final "failed" must be seen at once. */
+function afterFinal(evidence: Evidence, situation: Situation): Verdict {
+  const proved =
+    evidence.from === 'answer' && evidence.outcome.kind === 'accepted' && evidence.outcome.transaction === 'succeeded'
+      ? 'succeeded'
+      : evidence.from === 'inquiry' && (evidence.finding.kind === 'paid' || evidence.finding.kind === 'not_paid')
+        ? evidence.finding.kind === 'paid'
+          ? 'succeeded'
+          : 'failed'
+        : null;
+  const was = situation.standing?.transaction;
+  if (proved !== null && was !== undefined && (was === 'succeeded' || was === 'failed') && was !== proved) {
+    return { do: 'contradict', was, now: proved };
+  }
+  return { do: 'nothing' };
+}
+
+/** What the client may still try, by the provider's own word where it says one; null where no code is taken. */
+function remaining(situation: Situation, policy: Policy, providersWord?: number): number | null {
+  if (!situation.takesCode) return null;
+  const own = Math.max(0, policy.maxAttempts - situation.attemptsUsed);
+  return providersWord === undefined ? own : Math.min(own, providersWord);
+}
+
+function nextStepAfterRefusal(reason: Reason | null, anotherCode: boolean, policy: Policy): NextStep {
+  if (reason === 'declined') return policy.effect === 'none' ? 'contact_support' : 'new_transaction';
+  if (policy.effect === 'none') return anotherCode ? 'reenter_code' : 'request_new_code';
+  if (!anotherCode) return 'new_transaction';
+  return reason === 'code_expired' ? 'request_new_code' : 'reenter_code';
+}
+
+function nextStepAtReference({ reason, transaction }: Extract<Evidence, { from: 'reference' }>): NextStep {
+  if (transaction === 'unknown') return 'wait';
+  if (transaction === 'succeeded') return 'none';
+  if (transaction === 'failed' || reason === 'budget_spent') return 'new_transaction';
+  return 'reenter_code';
+}
+
+function consequencesOf(outcome: Extract<Outcome, { kind: 'accepted' | 'rejected' }>): Consequences {
+  return {
+    ...(outcome.attemptsRemaining === undefined ? {} : { providersWord: outcome.attemptsRemaining }),
+    ...(outcome.identifiers === undefined ? {} : { identifiers: outcome.identifiers }),
+    ...(outcome.kind === 'accepted' && outcome.details !== undefined ? { details: outcome.details } : {}),
+  };
+}
+
+/** True when nothing contradicts: no amount was asked for, none is reported, or one that is reported equals it. */
+function amountAgrees(asked: Amount | null, reported: readonly ReportedAmount[] | undefined): boolean {
+  if (asked === null || reported === undefined || reported.length === 0) return true;
+  return reported.some(
+    ({ value, currency }) => sameDecimal(value, asked.value) && (currency === undefined || currency === asked.currency),
+  );
+}
+
+/** "100", "100.0" and "100.00" are one amount; compared as text, because a float would lose cents. */
+function sameDecimal(one: string, other: string): boolean {
+  const normal = (text: string): string | null => {
+    const match = /^\s*(\d+)(?:\.(\d+))?\s*$/.exec(text);
+    return match ? `${(match[1] ?? '').replace(/^0+(?=\d)/, '')}.${(match[2] ?? '').replace(/0+$/, '')}` : null;
+  };
+  const left = normal(one);
+  return left !== null && left === normal(other);
+}

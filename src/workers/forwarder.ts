@@ -1,0 +1,159 @@
+/**
+ * From the outbox of a partition to the results queues, in batches. An entry is acknowledged after it was published, so
+ * a crash between the two repeats it and never loses it; the job's id is the result's id, so a repeat is dropped while
+ * the first is still there, and consumers drop the rest by sequence.
+ *
+ * Each worker process reads as a consumer of one group: whoever decided a result nudges its own forwarder, a poll picks
+ * up what a dead process left unread, a claim what it left unacknowledged.
+ */
+import type { Queue } from 'bullmq';
+import { asError, type EventBus } from '../events.ts';
+import { type PartitionKeys, PUBLISHED_CHANNEL, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
+import { type RawRecord, readRecord, type VerificationRecord } from '../producers/record.ts';
+import { resultEventOf } from '../producers/result.ts';
+import type { RedisConnection } from '../redis/connections.ts';
+
+const GROUP = 'forwarders';
+const BATCH = 200;
+const POLL_MS = 500;
+/** Unacknowledged for so long: whoever read it is gone. */
+const ABANDONED_MS = 10_000;
+const CLAIM_EVERY_MS = 5_000;
+/** An idempotency key outlives its verification's record by a day. */
+const CLAIM_MARGIN_MS = 24 * 3600 * 1_000;
+
+export interface ForwarderDependencies {
+  readonly partition: string;
+  readonly keys: PartitionKeys;
+  readonly redis: RedisConnection;
+  readonly worker: string;
+  readonly retentionMs: number;
+  readonly events: EventBus;
+  /** A client may have its own results queue and a key to which its details are sealed. */
+  client(id: string): { readonly resultsQueue?: string | undefined; readonly sealedToClient: boolean };
+  resultsQueue(name: string): Queue;
+}
+
+type StreamEntry = [entryId: string, fields: string[]];
+
+interface Published {
+  readonly entryId: string;
+  readonly record: VerificationRecord;
+  readonly type: string;
+}
+
+export class Forwarder {
+  readonly #deps: ForwarderDependencies;
+  #timer: NodeJS.Timeout | null = null;
+  #round: Promise<void> | null = null;
+  #again = false;
+  #closed = false;
+  #lastClaim = 0;
+
+  constructor(deps: ForwarderDependencies) {
+    this.#deps = deps;
+  }
+
+  async start(): Promise<void> {
+    const { redis, keys } = this.#deps;
+    try {
+      await redis.xgroup('CREATE', keys.outbox, GROUP, '0', 'MKSTREAM');
+    } catch (error) {
+      if (!asError(error).message.startsWith('BUSYGROUP')) throw error;
+    }
+    this.#timer = setInterval(() => this.nudge(), POLL_MS);
+    this.nudge();
+  }
+
+  /** Something stands in the outbox. Many nudges in one turn make one round. */
+  nudge(): void {
+    if (this.#closed) return;
+    this.#again = true;
+    this.#round ??= this.#run().finally(() => {
+      this.#round = null;
+    });
+  }
+
+  /** Forwards what is there, then stops. */
+  async close(): Promise<void> {
+    if (this.#timer) clearInterval(this.#timer);
+    this.nudge();
+    await this.#round;
+    this.#closed = true;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      await Promise.resolve(); // the rest of this turn's results come along
+      while (this.#again) {
+        this.#again = false;
+        for (;;) {
+          const entries = await this.#unread();
+          if (entries.length === 0) break;
+          await this.#forward(entries);
+        }
+      }
+      if (Date.now() - this.#lastClaim > CLAIM_EVERY_MS) {
+        this.#lastClaim = Date.now();
+        await this.#forward(await this.#abandoned());
+      }
+    } catch (error) {
+      // Unacknowledged entries are claimed again later; nothing is lost.
+      this.#deps.events.emit('machinery:failed', { where: `forwarder of ${this.#deps.partition}`, error: asError(error) });
+    }
+  }
+
+  async #unread(): Promise<StreamEntry[]> {
+    const { redis, keys, worker } = this.#deps;
+    const reply = (await redis.xreadgroup('GROUP', GROUP, worker, 'COUNT', BATCH, 'STREAMS', keys.outbox, '>')) as
+      | [string, StreamEntry[]][]
+      | null;
+    return reply?.[0]?.[1] ?? [];
+  }
+
+  async #abandoned(): Promise<StreamEntry[]> {
+    const { redis, keys, worker } = this.#deps;
+    const reply = (await redis.xautoclaim(keys.outbox, GROUP, worker, ABANDONED_MS, '0', 'COUNT', BATCH)) as [string, StreamEntry[]];
+    return reply[1].filter(([, fields]) => fields !== null);
+  }
+
+  async #forward(entries: readonly StreamEntry[]): Promise<void> {
+    if (entries.length === 0) return;
+    const { redis, keys, partition, retentionMs, events } = this.#deps;
+    const published = entries.map((entry) => readEntry(entry, partition));
+
+    const byQueue = new Map<string, Published[]>();
+    for (const result of published) {
+      const queue = this.#deps.client(result.record.client).resultsQueue ?? RESULTS_QUEUE;
+      byQueue.set(queue, [...(byQueue.get(queue) ?? []), result]);
+    }
+    await Promise.all([
+      ...[...byQueue].map(([queue, results]) => this.#publish(queue, results)),
+      ...published.map(({ record }) => redis.publish(PUBLISHED_CHANNEL, `${record.id}.${record.sequence}`)),
+      ...published.filter(({ record }) => record.final).map(({ record }) => redis.pexpire(record.claimKey, retentionMs + CLAIM_MARGIN_MS)),
+    ]);
+    const ids = entries.map(([entryId]) => entryId);
+    await redis.multi().xack(keys.outbox, GROUP, ...ids).xdel(keys.outbox, ...ids).exec();
+    for (const { record, type } of published) {
+      const sinceAcceptedMs = record.sequence === 1 ? record.updatedAt - record.createdAt : null;
+      events.emit('result:published', { id: record.id, partition, type, sequence: record.sequence, sinceAcceptedMs });
+    }
+  }
+
+  async #publish(queue: string, results: readonly Published[]): Promise<void> {
+    await this.#deps.resultsQueue(queue).addBulk(
+      results.map(({ record, type }) => {
+        const event = resultEventOf(record, type, record.client, this.#deps.client(record.client).sealedToClient);
+        return { name: type, data: event, opts: { ...RESULT_JOB_OPTIONS, jobId: event.id } };
+      }),
+    );
+  }
+}
+
+function readEntry([entryId, fields]: StreamEntry, partition: string): Published {
+  const raw: Record<string, string> = {};
+  for (let index = 0; index + 1 < fields.length; index += 2) raw[fields[index] as string] = fields[index + 1] as string;
+  const record = readRecord(raw['id'] ?? '', partition, raw as RawRecord);
+  if (record === null) throw new Error(`the outbox of ${partition} holds an entry without a state: ${entryId}`);
+  return { entryId, record, type: raw['type'] ?? '' };
+}

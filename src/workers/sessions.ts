@@ -1,0 +1,159 @@
+/**
+ * Provider tokens: asked for once, refreshed before they expire, shared by all workers through Redis, sealed there.
+ * The provider file says how to ask and how to read the answer; when to ask is decided here.
+ */
+import type { EventBus } from '../events.ts';
+import type { PartitionKeys } from '../producers/job.ts';
+import { type Opener, type Sealer, SealError } from '../producers/sealing.ts';
+import type { BoundProvider, Params, Stamp, TokenCall } from '../providers/provider.ts';
+import type { RedisConnection } from '../redis/connections.ts';
+import { Secret } from '../secret.ts';
+import { newStamp } from './stamp.ts';
+import type { Transport } from './transport.ts';
+
+export type Tokens =
+  | { readonly kind: 'ready'; readonly tokens: Stamp['tokens'] }
+  /** `remediable` false: asking again will not help, our credentials are refused. Nothing was submitted. */
+  | { readonly kind: 'unavailable'; readonly code: string; readonly remediable: boolean; readonly retryAfterMs?: number };
+
+interface Token {
+  readonly value: string;
+  readonly expiresAt: number;
+}
+
+type Fetched = { readonly kind: 'token'; readonly token: Token } | Extract<Tokens, { kind: 'unavailable' }>;
+
+/** A token is not used in its last moments: it must outlive the call it is made for. */
+const SPARE_LIFE_MS = 60_000;
+const LOCK_MS = 10_000;
+const LOCK_POLL_MS = 100;
+
+export interface SessionDependencies {
+  readonly partition: string;
+  readonly provider: BoundProvider;
+  readonly transport: Transport;
+  readonly redis: RedisConnection;
+  readonly keys: PartitionKeys;
+  readonly sealer: Sealer;
+  readonly opener: Opener;
+  readonly events: EventBus;
+}
+
+export class Sessions {
+  readonly #deps: SessionDependencies;
+  readonly #known = new Map<string, Token>();
+  readonly #underway = new Map<string, Promise<Fetched>>();
+
+  constructor(deps: SessionDependencies) {
+    this.#deps = deps;
+  }
+
+  /** Tokens for these calls, in the order in which they must be asked for. `params` only where a token needs them. */
+  async tokens(calls: readonly TokenCall[], params: Params | null): Promise<Tokens> {
+    const tokens: Partial<Record<TokenCall, Secret<string>>> = {};
+    for (const call of calls) {
+      const fetched = await this.#token(call, params, tokens);
+      if (fetched.kind === 'unavailable') return fetched;
+      tokens[call] = new Secret(fetched.token.value);
+    }
+    return { kind: 'ready', tokens };
+  }
+
+  /** Forgets tokens that the provider refused, unless somebody has fetched newer ones meanwhile. */
+  async drop(calls: readonly TokenCall[], used: Stamp['tokens']): Promise<void> {
+    const refused = new Set(calls.map((call) => used[call]?.reveal()));
+    for (const [key, { value }] of this.#known) {
+      if (!refused.has(value)) continue;
+      this.#known.delete(key);
+      if ((await this.#shared(key))?.value === value) await this.#deps.redis.del(key);
+    }
+  }
+
+  async #token(call: TokenCall, params: Params | null, earlier: Stamp['tokens']): Promise<Fetched> {
+    const key = this.#key(call, params);
+    if (key === null) return { kind: 'unavailable', code: `NO_${call.toUpperCase()}`, remediable: false };
+    const known = this.#known.get(key);
+    if (known && known.expiresAt > Date.now()) return { kind: 'token', token: known };
+    this.#known.delete(key);
+    const underway = this.#underway.get(key) ?? this.#obtain(key, call, params, earlier);
+    this.#underway.set(key, underway);
+    try {
+      return await underway;
+    } finally {
+      this.#underway.delete(key);
+    }
+  }
+
+  /** From Redis, where another worker may have put it, else from the provider, by one worker at a time. */
+  async #obtain(key: string, call: TokenCall, params: Params | null, earlier: Stamp['tokens']): Promise<Fetched> {
+    const { redis } = this.#deps;
+    const giveUpWaiting = Date.now() + LOCK_MS;
+    for (;;) {
+      const shared = await this.#shared(key);
+      if (shared) {
+        this.#known.set(key, shared);
+        return { kind: 'token', token: shared };
+      }
+      if ((await redis.set(`${key}:lock`, '1', 'PX', LOCK_MS, 'NX')) === 'OK' || Date.now() > giveUpWaiting) break;
+      await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
+    }
+    try {
+      const fetched = await this.#fetch(call, params, earlier);
+      if (fetched.kind === 'token') {
+        this.#known.set(key, fetched.token);
+        const lifeMs = Math.max(1, fetched.token.expiresAt - Date.now());
+        await redis.set(key, await this.#deps.sealer.seal(fetched.token), 'PX', lifeMs);
+      }
+      return fetched;
+    } finally {
+      await redis.del(`${key}:lock`);
+    }
+  }
+
+  async #fetch(call: TokenCall, params: Params | null, earlier: Stamp['tokens']): Promise<Fetched> {
+    const { provider, transport, events, partition } = this.#deps;
+    const spec = provider.tokens[call];
+    if (!spec) return { kind: 'unavailable', code: `NO_${call.toUpperCase()}`, remediable: false };
+    const startedAt = performance.now();
+    const reply = await transport.send(spec.buildRequest(params, newStamp(earlier)));
+    const detail = reply.kind === 'answered' ? String(reply.response.status) : reply.code;
+    events.emit('call:ended', { partition, call, wire: reply.kind, durationMs: performance.now() - startedAt, detail });
+    if (reply.kind !== 'answered') return { kind: 'unavailable', code: `TOKEN_${reply.code}`, remediable: true };
+
+    const answer = spec.interpret(reply.response);
+    switch (answer.kind) {
+      case 'token': {
+        // Short-lived tokens (five minutes) keep most of their life; long ones end a minute early.
+        const spare = Math.min(SPARE_LIFE_MS, answer.expiresInMs * 0.1);
+        return { kind: 'token', token: { value: answer.token.reveal(), expiresAt: Date.now() + answer.expiresInMs - spare } };
+      }
+      case 'refused':
+        return {
+          kind: 'unavailable',
+          code: `TOKEN_${answer.providerCode}`,
+          remediable: answer.cause === 'throttled',
+          ...(answer.retryAfterMs === undefined ? {} : { retryAfterMs: answer.retryAfterMs }),
+        };
+      case 'unreadable':
+        return { kind: 'unavailable', code: `TOKEN_${answer.providerCode ?? 'UNREADABLE'}`, remediable: true };
+    }
+    return answer satisfies never;
+  }
+
+  async #shared(key: string): Promise<Token | null> {
+    const sealed = await this.#deps.redis.get(key);
+    if (sealed === null) return null;
+    try {
+      const token = (await this.#deps.opener.open(sealed)) as Token;
+      return token.expiresAt > Date.now() ? token : null;
+    } catch (error) {
+      if (error instanceof SealError) return null; // sealed under a key that is gone: ask for a new one
+      throw error;
+    }
+  }
+
+  #key(call: TokenCall, params: Params | null): string | null {
+    const spec = this.#deps.provider.tokens[call];
+    return spec ? this.#deps.keys.token(call, spec.cacheKey(params)) : null;
+  }
+}

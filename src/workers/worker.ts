@@ -1,0 +1,225 @@
+/**
+ * One partition's worker: the BullMQ side of the house. It gives jobs to the spine and tells BullMQ what comes next;
+ * nobody else does. BullMQ's own retries, stalls and limits are only the rough machinery around the journal: a job may
+ * be lost, doubled or run again at any time, and begin decides.
+ */
+import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from 'bullmq';
+import { asError, type EventBus } from '../events.ts';
+import { JOB_OPTIONS, jobSchema, partitionKeys, partitionOf, type VerificationJob } from '../producers/job.ts';
+import type { Opener, Sealer } from '../producers/sealing.ts';
+import type { BoundProvider } from '../providers/provider.ts';
+import type { RedisConnection } from '../redis/connections.ts';
+import { type AttemptDependencies, attempt, conclude, inquire, type Next } from './attempt.ts';
+import { Forwarder, type ForwarderDependencies } from './forwarder.ts';
+import { Journal } from './journal.ts';
+import { Sessions } from './sessions.ts';
+import { Sweeper } from './sweeper.ts';
+import { Transport, type TransportSettings } from './transport.ts';
+
+export interface PartitionSettings {
+  readonly name: string;
+  readonly provider: BoundProvider;
+  readonly baseUrl: string;
+  readonly rateLimit: { readonly max: number; readonly perMs: number };
+  readonly inquiryRateLimit: { readonly max: number; readonly perMs: number };
+  readonly concurrency: number;
+  readonly timeoutMs: number;
+  readonly maxAttempts: number;
+  readonly inquiry: { readonly delaysMs: readonly number[]; readonly giveUpAfterMs: number };
+  readonly retentionMs: number;
+  readonly tls?: NonNullable<TransportSettings['tls']>;
+}
+
+export interface WorkerDependencies {
+  /** A connection that waits for Redis (profile `worker`); BullMQ duplicates it for its blocking reads. */
+  readonly redis: RedisConnection;
+  /** Names this process among the workers; random, never reused. */
+  readonly worker: string;
+  readonly sealer: Sealer;
+  readonly opener: Opener;
+  readonly events: EventBus;
+  sealDetails(client: string, details: unknown): Promise<string>;
+  readonly client: ForwarderDependencies['client'];
+  readonly resultsQueue: ForwarderDependencies['resultsQueue'];
+}
+
+/** A worker that dies is noticed within lockDuration + 2 stalledInterval; the journal's heartbeat notices it sooner. */
+const LOCK_DURATION_MS = 8_000;
+const STALLED_INTERVAL_MS = 3_000;
+/** An inquiry may start this much early: timers of two machines never agree to the millisecond. */
+const INQUIRY_GRACE_MS = 50;
+/** Inquiries wait on the provider, not on us; a few at a time are plenty at their low rate. */
+const INQUIRY_CONCURRENCY = 20;
+
+export class PartitionWorker {
+  readonly journal: Journal;
+  readonly #verifications: Worker<VerificationJob>;
+  readonly #inquiries: Worker<VerificationJob>;
+  readonly #verificationQueue: Queue<VerificationJob>;
+  readonly #inquiryQueue: Queue<VerificationJob>;
+  readonly #transport: Transport;
+  readonly #forwarder: Forwarder;
+  readonly #sweeper: Sweeper;
+  readonly #events: EventBus;
+  readonly #partition: string;
+
+  constructor(settings: PartitionSettings, deps: WorkerDependencies) {
+    const { name: partition, provider, retentionMs } = settings;
+    const { redis, events } = deps;
+    const keys = partitionKeys(partition);
+    this.#partition = partition;
+    this.#events = events;
+
+    const queueOptions = { connection: redis, prefix: keys.prefix };
+    this.#verificationQueue = new Queue(keys.queue, queueOptions);
+    this.#inquiryQueue = new Queue(keys.inquiryQueue, queueOptions);
+    this.#transport = new Transport({
+      baseUrl: settings.baseUrl,
+      connections: settings.concurrency + INQUIRY_CONCURRENCY,
+      timeoutMs: settings.timeoutMs,
+      ...(settings.tls ? { tls: settings.tls } : {}),
+    });
+    this.journal = new Journal(
+      redis,
+      {
+        partition,
+        policy: {
+          effect: provider.effect,
+          canInquire: (record) =>
+            provider.inquiry?.applies({ reference: record.reference, params: record.plainParams }) ?? false,
+          maxAttempts: settings.maxAttempts,
+          inquiry: settings.inquiry,
+        },
+        rateLimit: settings.rateLimit,
+        inquiryRateLimit: settings.inquiryRateLimit,
+        timeoutMs: settings.timeoutMs,
+        retentionMs,
+      },
+      deps.worker,
+      events,
+    );
+    this.#forwarder = new Forwarder({
+      partition,
+      keys,
+      redis,
+      worker: deps.worker,
+      retentionMs,
+      events,
+      client: deps.client,
+      resultsQueue: deps.resultsQueue,
+    });
+    const spine: AttemptDependencies = {
+      partition,
+      provider,
+      journal: this.journal,
+      transport: this.#transport,
+      sessions: new Sessions({ partition, provider, transport: this.#transport, redis, keys, sealer: deps.sealer, opener: deps.opener, events }),
+      opener: deps.opener,
+      events,
+      sealDetails: deps.sealDetails,
+      slowDown: async (queue, forMs) => {
+        const slowed = queue === 'inquiry' ? this.#inquiryQueue : this.#verificationQueue;
+        await slowed.rateLimit(forMs);
+        events.emit('partition:slowed', { partition, queue: slowed.name, forMs });
+      },
+      published: () => this.#forwarder.nudge(),
+    };
+    this.#sweeper = new Sweeper({
+      partition,
+      journal: this.journal,
+      verifications: this.#verificationQueue,
+      inquiries: this.#inquiryQueue,
+      events,
+      conclude: async (record, evidence) => {
+        const next = await conclude(record, evidence, {}, {}, spine);
+        if (next.do === 'inquire') await this.#scheduleInquiry(record.id, next.at);
+      },
+    });
+
+    const workerOptions = {
+      ...queueOptions,
+      autorun: false,
+      lockDuration: LOCK_DURATION_MS,
+      stalledInterval: STALLED_INTERVAL_MS,
+      maxStalledCount: Number.MAX_SAFE_INTEGER, // a job may stall for ever: the journal decides what that means
+      maximumRateLimitDelay: 1_000, // else delayed jobs are promoted only every 30 s while the queue is limited
+    };
+    this.#verifications = new Worker<VerificationJob>(
+      keys.queue,
+      async (job, token) => await this.#run(job, token, async (id) => await attempt(id, spine)),
+      { ...workerOptions, concurrency: settings.concurrency, limiter: coarseGate(settings.rateLimit) },
+    );
+    this.#inquiries = new Worker<VerificationJob>(
+      keys.inquiryQueue,
+      async (job, token) => await this.#run(job, token, async (id) => await inquire(id, INQUIRY_GRACE_MS, spine)),
+      { ...workerOptions, concurrency: INQUIRY_CONCURRENCY, limiter: coarseGate(settings.inquiryRateLimit) },
+    );
+    const onError = (error: Error): void => events.emit('machinery:failed', { where: `BullMQ of ${partition}`, error });
+    for (const worker of [this.#verifications, this.#inquiries]) worker.on('error', onError);
+    for (const queue of [this.#verificationQueue, this.#inquiryQueue]) queue.on('error', onError);
+  }
+
+  async start(): Promise<void> {
+    await this.journal.beat();
+    await this.#forwarder.start();
+    this.#sweeper.start();
+    for (const worker of [this.#verifications, this.#inquiries]) {
+      worker.run().catch((error) => this.#events.emit('machinery:failed', { where: `worker of ${this.#partition}`, error: asError(error) }));
+    }
+  }
+
+  get running(): boolean {
+    return this.#verifications.isRunning() && this.#inquiries.isRunning();
+  }
+
+  /** Takes no more jobs, lets attempts in flight settle, forwards what they decided; in that order. */
+  async close(): Promise<void> {
+    await Promise.all([this.#verifications.close(), this.#inquiries.close()]);
+    await this.#sweeper.close();
+    await this.#forwarder.close();
+    await this.#transport.close();
+    await Promise.all([this.#verificationQueue.close(), this.#inquiryQueue.close()]);
+  }
+
+  async #run(job: Job<VerificationJob>, token: string | undefined, step: (id: string) => Promise<Next>): Promise<void> {
+    const next = await step(this.#idOf(job));
+    switch (next.do) {
+      case 'finish':
+        return;
+      case 'inquire':
+        if (job.queueName === this.#verificationQueue.name) return await this.#scheduleInquiry(job.data.id, next.at);
+        break;
+      case 'later':
+        break;
+    }
+    await job.moveToDelayed(next.at - this.journal.now() + Date.now(), token);
+    throw new DelayedError();
+  }
+
+  /** Anyone may write into a queue. What is not ours is set aside among the failed, visibly, and stops nothing. */
+  #idOf(job: Job<VerificationJob>): string {
+    const parsed = jobSchema.safeParse(job.data);
+    const fault = !parsed.success
+      ? 'its data is not {"v":1,"id":"<verification id>"}'
+      : partitionOf(parsed.data.id) !== this.#partition
+        ? `its id does not begin with ${this.#partition}_`
+        : null;
+    if (fault === null && parsed.success) return parsed.data.id;
+    this.#events.emit('job:malformed', { queue: job.queueName, jobId: job.id ?? '', fault: fault ?? '' });
+    throw new UnrecoverableError(`not a job of this queue: ${fault}`);
+  }
+
+  async #scheduleInquiry(id: string, at: number): Promise<void> {
+    const delay = Math.max(0, at - this.journal.now());
+    await this.#inquiryQueue.add('inquiry', { v: 1, id }, { ...JOB_OPTIONS, jobId: id, delay });
+  }
+}
+
+/**
+ * BullMQ's limiter is a fixed window, up to twice the rate in a sliding one; begin's token is exact. A short window
+ * keeps the bursts small, and a quarter of headroom keeps the exact limit the one that binds.
+ */
+export function coarseGate({ max, perMs }: { max: number; perMs: number }): { max: number; duration: number } {
+  const perWindow = Math.max(1, Math.ceil((max / perMs) * 100));
+  return { max: perWindow, duration: Math.max(1, Math.floor((perWindow * perMs) / max / 1.25)) };
+}

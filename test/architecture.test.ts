@@ -1,0 +1,228 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+/**
+ * Who may know whom. A room is a folder of src/ or a file at its top, with its helpers (`config-sources.ts` belongs to
+ * `config`). Every room knows itself. An entry may also be a single file: `redis/script`.
+ */
+interface Room {
+  readonly knows: readonly string[];
+  /** Known by `import type` alone, which leaves no trace at run time. */
+  readonly knowsTypesOf?: readonly string[];
+  /** Packages it may import; any when not said. Node's own modules are always allowed. */
+  readonly packages?: readonly string[];
+  readonly because: string;
+}
+
+const ROOMS: Record<string, Room> = {
+  secret: { knows: [], because: 'everybody holds secrets, so it can depend on nobody' },
+  events: {
+    knows: ['secret'],
+    knowsTypesOf: ['providers', 'producers'],
+    because: 'events leave sideways: what is told must not pull in who tells it or who listens',
+  },
+  redis: {
+    knows: ['secret'],
+    because: 'connections are below every room and know nothing of verifications',
+  },
+  providers: {
+    knows: ['secret'],
+    packages: ['zod'],
+    because: 'a provider is pure functions over its wire; whoever sends, retries and records is behind it',
+  },
+  producers: {
+    knows: ['providers', 'secret', 'events', 'redis/script'],
+    knowsTypesOf: ['redis'],
+    because: 'a verification is put in without knowing who carries it out: the producers run where no worker is',
+  },
+  workers: {
+    knows: ['producers', 'providers', 'secret', 'events', 'redis'],
+    because: 'the spine must not wait for, or fail by, anything that only watches it',
+  },
+  metrics: {
+    knows: ['events', 'secret'],
+    knowsTypesOf: ['workers', 'producers', 'providers', 'redis'],
+    because: 'metrics listen to events; what they import they could change',
+  },
+  console: {
+    knows: ['events', 'secret', 'producers', 'metrics'],
+    knowsTypesOf: ['workers', 'providers', 'redis'],
+    because: 'the console shows; carrying out is for the workers alone',
+  },
+  sandbox: {
+    knows: ['secret'],
+    because:
+      'it is the other side of the wire, written from the documents alone: ' +
+      'what it shares with our providers it would agree with for no reason',
+  },
+  config: {
+    knows: ['providers', 'secret', 'redis'],
+    knowsTypesOf: ['producers', 'workers', 'metrics', 'console', 'events'],
+    because: 'configuration is read before anything is built',
+  },
+  index: {
+    knows: ['producers', 'providers', 'redis', 'secret', 'events'],
+    because: 'the library must not bring workers, a console or a sandbox into the program of whoever enqueues',
+  },
+  main: {
+    knows: ['config', 'redis', 'providers', 'producers', 'workers', 'metrics', 'console', 'events', 'secret'],
+    because:
+      'the service never falls back to a sandbox, and its composition root is entered from the command line alone',
+  },
+  tour: {
+    knows: [
+      'main',
+      'config',
+      'sandbox',
+      'redis',
+      'providers',
+      'producers',
+      'workers',
+      'metrics',
+      'console',
+      'events',
+      'secret',
+    ],
+    because: 'the tour shows everything and is started by the command line',
+  },
+  cli: {
+    knows: [
+      'main',
+      'tour',
+      'config',
+      'sandbox',
+      'redis',
+      'providers',
+      'producers',
+      'workers',
+      'metrics',
+      'console',
+      'events',
+      'secret',
+    ],
+    because: 'the command line knows every room',
+  },
+};
+
+/** The configuration reads the environment once, for everybody; a server is looked for on PATH before there is one. */
+const READS_THE_ENVIRONMENT = ['config', 'redis/server.ts'];
+
+interface Import {
+  readonly specifier: string;
+  readonly typeOnly: boolean;
+}
+
+const source = fileURLToPath(new URL('../src/', import.meta.url));
+
+function importsOf(code: string): Import[] {
+  const statements = code.matchAll(
+    /^[ \t]*(?:import|export)\s+(type\s)?(?:[\w$*{][^;'"]*?\sfrom\s*)?['"]([^'"]+)['"]/gm,
+  );
+  const calls = code.matchAll(/(?<![\w.])(typeof\s+)?import\(\s*['"]([^'"]+)['"]\s*\)/g);
+  return [...statements, ...calls].map(([, type, specifier = '']) => ({ specifier, typeOnly: type !== undefined }));
+}
+
+/** `workers/attempt.ts` is in `workers`, `config-sources.ts` in `config`. */
+function roomOf(file: string): string {
+  const [first = ''] = file.split('/');
+  return first.endsWith('.ts') ? (first.slice(0, -'.ts'.length).split('-')[0] ?? '') : first;
+}
+
+function faultsOf(file: string, code: string): string[] {
+  const name = roomOf(file);
+  const room = ROOMS[name];
+  if (room === undefined) return [`src/${file} is in no room: give ${name} a line in the table of this test`];
+  return [
+    ...importsOf(code).flatMap(({ specifier, typeOnly }) => {
+      const fault = faultOf(file, name, room, specifier, typeOnly);
+      return fault === null ? [] : [`src/${file} imports ${specifier}: ${fault}`];
+    }),
+    ...environmentFaults(file, name, code),
+  ];
+}
+
+function faultOf(file: string, name: string, room: Room, specifier: string, typeOnly: boolean): string | null {
+  if (specifier.startsWith('node:')) return null;
+  if (specifier.startsWith('/') || specifier.includes(':')) return 'only relative files, packages and node: modules';
+  if (!specifier.startsWith('.')) {
+    const packageName = specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
+    if (room.packages === undefined || room.packages.includes(packageName)) return null;
+    return `${name} may use ${room.packages.join(', ')} only, because ${room.because}`;
+  }
+  if (!specifier.endsWith('.ts')) return 'a relative import ends in .ts';
+  const target = normalize(join(dirname(file), specifier));
+  if (target.startsWith('..')) return 'src/ imports nothing from outside of src/';
+  const targetRoom = roomOf(target);
+  if (targetRoom === name) return null;
+  const matches = (entry: string) => entry === targetRoom || `${entry}.ts` === target;
+  if (room.knows.some(matches)) return null;
+  if (room.knowsTypesOf?.some(matches)) {
+    if (typeOnly) return null;
+    return `${name} may know only the types of ${targetRoom} (import type), because ${room.because}`;
+  }
+  return `the arrow ${name} -> ${targetRoom} is reversed or not drawn, because ${room.because}`;
+}
+
+function environmentFaults(file: string, name: string, code: string): string[] {
+  if (READS_THE_ENVIRONMENT.some((allowed) => allowed === name || allowed === file)) return [];
+  const reads =
+    /\bprocess\s*(?:\.\s*env\b|\[\s*['"]env['"]\s*\])/.test(code) || /\{[^}]*\benv\b[^}]*\}\s*=\s*process\b/.test(code);
+  if (!reads && !/import\s*\{[^}]*\benv\b[^}]*\}\s*from\s*['"]node:process['"]/.test(code)) return [];
+  return [
+    `src/${file} reads process.env: only config.ts may, because a setting that is read elsewhere is never checked`,
+  ];
+}
+
+describe('the rooms of src/', () => {
+  const files = existsSync(source)
+    ? readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+    : [];
+
+  it.each(files)('%s knows only whom it may know', (file) => {
+    expect(faultsOf(file, readFileSync(join(source, file), 'utf8'))).toEqual([]);
+  });
+});
+
+describe('the rules themselves', () => {
+  it.each([
+    ['providers/a.ts', "import { x } from '../workers/y.ts';", 'the arrow providers -> workers is reversed'],
+    ['providers/a.ts', "import { Queue } from 'bullmq';", 'providers may use zod only'],
+    ['producers/a.ts', "import {\n  x,\n  y,\n} from '../workers/y.ts';", 'the arrow producers -> workers is reversed'],
+    ['producers/a.ts', "import { connectRedis } from '../redis/connections.ts';", 'only the types of redis'],
+    ['workers/a.ts', "import '../metrics/y.ts';", 'the arrow workers -> metrics'],
+    ['workers/a.ts', "const x = await import('../console/y.ts');", 'the arrow workers -> console'],
+    ['metrics/a.ts', "import { x } from '../workers/y.ts';", 'only the types of workers'],
+    ['metrics/a.ts', "export { x } from '../producers/y.ts';", 'only the types of producers'],
+    ['sandbox/a.ts', "import type { X } from '../providers/y.ts';", 'the arrow sandbox -> providers'],
+    ['redis/a.ts', "import type { X } from '../workers/y.ts';", 'the arrow redis -> workers'],
+    ['main.ts', "import { x } from './sandbox/y.ts';", 'never falls back to a sandbox'],
+    ['workers/a.ts', "import { x } from '../main.ts';", 'the arrow workers -> main'],
+    ['index.ts', "export * from './workers/y.ts';", 'the arrow index -> workers'],
+    ['workers/a.ts', "import { x } from './b.js';", 'ends in .ts'],
+    ['workers/a.ts', "import { x } from '../../test/b.ts';", 'nothing from outside'],
+    ['workers/a.ts', 'const level = process.env.LOG_LEVEL;', 'reads process.env'],
+    ['workers/a.ts', 'const { env } = process;', 'reads process.env'],
+    ['cellar/a.ts', '', 'is in no room'],
+  ])('%s with `%s` is a fault', (file, code, said) => {
+    expect(faultsOf(file, code)).toEqual([expect.stringContaining(said)]);
+  });
+
+  it.each([
+    ['providers/a.ts', "import { z } from 'zod';\nimport { createHmac } from 'node:crypto';"],
+    ['providers/a.ts', "import { Secret } from '../secret.ts';\nimport type { X } from './provider.ts';"],
+    [
+      'producers/a.ts',
+      "import { Script } from '../redis/script.ts';\nimport type { X } from '../redis/connections.ts';",
+    ],
+    ['workers/a.ts', "import { x } from '../producers/y.ts';\nimport { Queue } from 'bullmq';"],
+    ['metrics/a.ts', "import type { X } from '../workers/y.ts';\nimport { register } from 'prom-client';"],
+    ['tour/a.ts', "import { x } from '../sandbox/y.ts';\nimport { y } from '../main.ts';"],
+    ['cli.ts', "import { main } from './main.ts';"],
+    ['config-sources.ts', "import type { X } from './config.ts';\nconst { env } = process;"],
+    ['redis/server.ts', 'process.env.PATH'],
+  ])('%s with `%s` is none', (file, code) => {
+    expect(faultsOf(file, code)).toEqual([]);
+  });
+});

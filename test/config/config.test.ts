@@ -1,0 +1,587 @@
+import { randomBytes } from 'node:crypto';
+import { inspect } from 'node:util';
+import { describe, expect, expectTypeOf, it } from 'vitest';
+import { type Config, type Fault, loadConfig, type Partition, type RedisSettings } from '../../src/config.ts';
+import { Secret } from '../../src/secret.ts';
+import { acme, errorOf, faultsOf, folder, fromEnv, load, minimal } from './world.ts';
+
+const X = 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo';
+const publicKey = { kty: 'OKP', crv: 'X25519', x: X, kid: 'shop-1' };
+const client = (more: object = {}) => ({ id: 'shop', apiKey: 'shop-key', ...more });
+
+describe('a configuration', () => {
+  it('needs one partition and has a default for everything else', () => {
+    const { partitions, ...rest } = load(minimal());
+    expect(rest).toEqual({
+      embedded: { dataDir: '/etc/otp/.data/redis' },
+      intake: { host: '127.0.0.1', port: 3000 },
+      console: { host: '127.0.0.1', port: 3001, users: [] },
+      clients: [],
+      sealing: {
+        keyFile: '/etc/otp/.data/sealing-keys.json',
+        detailsKeyFile: '/etc/otp/.data/details-keys.json',
+      },
+      results: { webhooks: [] },
+      journal: { waitReplicas: 'auto', waitMs: 200, lossWindowMs: 2000, recoverMs: 5000, retentionMs: 259_200_000 },
+      log: { level: 'info' },
+      file: null,
+      nodeEnv: 'production',
+    });
+    expect(JSON.parse(JSON.stringify(partitions))).toEqual([
+      {
+        name: 'acme',
+        account: 'm-1',
+        adapter: 'acme',
+        baseUrl: 'https://acme.example',
+        rateLimit: { max: 20, perMs: 1000 },
+        inquiryRateLimit: { max: 5, perMs: 1000 },
+        concurrency: 50,
+        timeoutMs: 30_000,
+        otpLifetimeMs: 300_000,
+        maxAttempts: 3,
+        inquiry: {
+          delaysMs: [10_000, 30_000, 60_000, 120_000, 300_000, 900_000, 3_600_000],
+          giveUpAfterMs: 86_400_000,
+        },
+      },
+    ]);
+  });
+
+  it('gives each partition its provider, bound, and its definition', () => {
+    const { partitions } = load(minimal({ providers: { 'acme-2': acme(), bolt: acme({ adapter: undefined }) } }));
+    expect(partitions.map(({ name, provider, definition }) => [name, provider.adapter, definition.adapter])).toEqual([
+      ['acme-2', 'acme', 'acme'],
+      ['bolt', 'bolt', 'bolt'],
+    ]);
+  });
+
+  it('keeps the settings that are given beside the defaults of those that are not', () => {
+    const settings = { rateLimit: { max: 7 }, inquiry: { delaysMs: [5, 3] }, maxAttempts: 1 };
+    const [partition] = load(minimal({ providers: { acme: acme(settings) } })).partitions;
+    expect(partition).toMatchObject({
+      rateLimit: { max: 7, perMs: 1000 },
+      inquiry: { delaysMs: [5, 3], giveUpAfterMs: 86_400_000 },
+      maxAttempts: 1,
+    });
+  });
+
+  it('takes its paths from the folder of the file, and absolute ones as they are', () => {
+    using files = folder({ 'ca.pem': 'ca', 'client.pem': 'cert', 'client-key.pem': 'key' });
+    const tls = { caFile: 'ca.pem', certFile: 'client.pem', keyFile: `${files.path}/client-key.pem` };
+    const config = load(
+      minimal({ sealing: { keyFile: '/keys/sealing.json' }, providers: { acme: acme({ tls }) } }),
+      {},
+      { baseDir: files.path },
+    );
+    expect(config.sealing).toEqual({
+      keyFile: '/keys/sealing.json',
+      detailsKeyFile: `${files.path}/.data/details-keys.json`,
+    });
+    expect(config.partitions[0]?.tls).toEqual({
+      caFile: `${files.path}/ca.pem`,
+      certFile: `${files.path}/client.pem`,
+      keyFile: `${files.path}/client-key.pem`,
+    });
+  });
+
+  it.each<[string, unknown, unknown]>([
+    [
+      'one server',
+      { url: 'rediss://:pw@redis.example:6380/2' },
+      { url: new Secret('rediss://:pw@redis.example:6380/2') },
+    ],
+    ['a cluster', { cluster: ['10.0.0.1:7000', '[::1]:7001'] }, { cluster: ['10.0.0.1:7000', '[::1]:7001'] }],
+    ['sentinels', { sentinels: ['s1:26379'], name: 'otp' }, { sentinels: ['s1:26379'], name: 'otp' }],
+  ])('knows Redis as %s', (_, redis, expected) => {
+    expect(load(minimal({ redis })).redis).toEqual(expected);
+  });
+
+  it('takes a key for results as a mapping or as JSON text', () => {
+    const config = load(
+      minimal({
+        clients: [
+          client({ resultsKey: { ...publicKey, use: 'enc', alg: 'ECDH-ES' }, resultsQueue: 'otp-results-shop' }),
+          { id: 'web', apiKey: 'web-key', resultsKey: fromEnv('WEB_KEY') },
+        ],
+      }),
+      { WEB_KEY: JSON.stringify(publicKey) },
+    );
+    expect(config.clients.map(({ resultsKey }) => resultsKey?.kid)).toEqual(['shop-1', 'shop-1']);
+    expect(config.clients[0]?.resultsQueue).toBe('otp-results-shop');
+  });
+
+  it.each([
+    'https://a.example',
+    'https://a.example/v1/',
+    'http://localhost:1',
+    'http://127.8.9.1',
+    'http://[::1]:8080/x',
+  ])('accepts %s as a base URL', (baseUrl) => {
+    const [partition] = load(minimal({ providers: { acme: acme({ baseUrl }) } })).partitions;
+    expect(partition?.baseUrl).toBe(baseUrl.replace(/\/$/, ''));
+  });
+
+  it('is read-only, and typed by the schema', () => {
+    expectTypeOf<Config['partitions']>().toEqualTypeOf<readonly Partition[]>();
+    expectTypeOf<Config['redis']>().toEqualTypeOf<RedisSettings | undefined>();
+    expectTypeOf<Config['clients'][number]['apiKey']>().toEqualTypeOf<Secret<string>>();
+    expectTypeOf<Config['intake']>().toEqualTypeOf<{ readonly host: string; readonly port: number }>();
+    expectTypeOf<Config['journal']['waitReplicas']>().toEqualTypeOf<number | 'auto'>();
+    expectTypeOf<Partition['rateLimit']>().toEqualTypeOf<{ readonly max: number; readonly perMs: number }>();
+    expectTypeOf<Partition>().not.toHaveProperty('credentials');
+  });
+});
+
+describe('a fault says its key, what was expected and what came', () => {
+  const partition = (more: object) => minimal({ providers: { acme: acme({ ...more }) } });
+  const withClient = (more: object) => minimal({ clients: [client(more)] });
+  const withWebhook = (more: object) =>
+    minimal({
+      clients: [client()],
+      results: { webhooks: [{ client: 'shop', url: 'https://shop.example/hook', secret: 'whsec_c2VjcmV0', ...more }] },
+    });
+  const elsewhere = 'must begin with https:// (plain http only to this machine: 127.0.0.0/8, localhost, ::1)';
+  const positive = 'must be a positive integer';
+  const timer = `${positive} (milliseconds), at most 2147483647 (24 days)`;
+
+  it.each<[string, unknown, string | RegExp]>([
+    ['no providers', {}, 'providers: must name at least one partition'],
+    ['empty providers', { providers: {} }, 'providers: must name at least one partition'],
+    ['providers as a list', { providers: [] }, 'providers: must be a mapping of keys to values, got a list'],
+    ['a section left empty', minimal({ redis: null }), 'redis: must be a mapping of keys to values, got nothing'],
+    [
+      'a partition left empty',
+      { providers: { acme: null } },
+      'providers.acme: must be a mapping of keys to values, got nothing',
+    ],
+
+    ['a zero rate', partition({ rateLimit: { max: 0 } }), `providers.acme.rateLimit.max: ${positive}, got 0`],
+    [
+      'a rate in words',
+      partition({ rateLimit: { perMs: 'fast' } }),
+      `providers.acme.rateLimit.perMs: ${positive} (milliseconds), got "fast"`,
+    ],
+    ['half a time', partition({ timeoutMs: 1.5 }), `providers.acme.timeoutMs: ${timer}, got 1.5`],
+    ['a time beyond timers', partition({ timeoutMs: 2 ** 31 }), `providers.acme.timeoutMs: ${timer}, got 2147483648`],
+    ['negative attempts', partition({ maxAttempts: -1 }), `providers.acme.maxAttempts: ${positive}, got -1`],
+    [
+      'no delays',
+      partition({ inquiry: { delaysMs: [] } }),
+      'providers.acme.inquiry.delaysMs: must have at least one delay, got a list',
+    ],
+    [
+      'a zero delay',
+      partition({ inquiry: { delaysMs: [1, 0] } }),
+      `providers.acme.inquiry.delaysMs[1]: ${timer}, got 0`,
+    ],
+    [
+      'never giving up',
+      partition({ inquiry: { giveUpAfterMs: 0 } }),
+      `providers.acme.inquiry.giveUpAfterMs: ${positive} (milliseconds), got 0`,
+    ],
+    [
+      'half a client certificate',
+      partition({ tls: { certFile: '/dev/null' } }),
+      'providers.acme.tls: must have certFile and keyFile together, or neither',
+    ],
+    [
+      'a missing certificate',
+      partition({ tls: { caFile: 'no.pem' } }),
+      'providers.acme.tls.caFile: must be a readable file: there is no such file, got "no.pem"',
+    ],
+
+    ['no base URL', partition({ baseUrl: undefined }), 'providers.acme.baseUrl: must be text, but is missing'],
+    [
+      'a base URL that is none',
+      partition({ baseUrl: 'acme' }),
+      'providers.acme.baseUrl: must be an absolute URL that begins with https://, got "acme"',
+    ],
+    [
+      'another protocol',
+      partition({ baseUrl: 'ftp://acme.example' }),
+      'providers.acme.baseUrl: must be a URL that begins with https://, got "ftp://acme.example"',
+    ],
+    [
+      'plain http',
+      partition({ baseUrl: 'http://acme.example' }),
+      `providers.acme.baseUrl: ${elsewhere}, got "http://acme.example"`,
+    ],
+    [
+      'a host that looks like loopback',
+      partition({ baseUrl: 'http://127.0.0.1.example' }),
+      `providers.acme.baseUrl: ${elsewhere}, got "http://127.0.0.1.example"`,
+    ],
+    [
+      'a query in the base URL',
+      partition({ baseUrl: 'https://acme.example?key=canary' }),
+      'providers.acme.baseUrl: must have no query (?) and no fragment (#), got text',
+    ],
+    [
+      'a fragment in the base URL',
+      partition({ baseUrl: 'https://acme.example/#canary' }),
+      'providers.acme.baseUrl: must have no query (?) and no fragment (#), got text',
+    ],
+    [
+      'a password in the base URL',
+      partition({ baseUrl: 'https://me:canary@acme.example' }),
+      'providers.acme.baseUrl: must have no user name or password in it, got text',
+    ],
+
+    [
+      'an unknown adapter',
+      { providers: { cepat: acme({ adapter: undefined }) } },
+      'providers.cepat.adapter: must be one of acme, bolt; got "cepat" (the name of the partition)',
+    ],
+    [
+      'an adapter from the prototype',
+      partition({ adapter: 'toString' }),
+      'providers.acme.adapter: must be one of acme, bolt; got "toString"',
+    ],
+    [
+      'an underscore in a partition',
+      { providers: { acme_2: acme() } },
+      /^providers\.acme_2: a partition is named by 1 to 40 of a-z/,
+    ],
+    [
+      'a partition that would be the results',
+      { providers: { results: acme() } },
+      /^providers\.results: cannot be the name .* the queue otp-results/,
+    ],
+    [
+      'a partition that would be a neighbour’s inquiries',
+      { providers: { acme: acme(), 'acme-inquiry': acme({ adapter: 'bolt' }) } },
+      /^providers\.acme-inquiry: cannot be the name/,
+    ],
+    [
+      'the same account twice',
+      { providers: { one: acme(), two: acme({ baseUrl: 'https://ACME.example/' }) } },
+      'providers.two: is the adapter, baseUrl and account of providers.one again',
+    ],
+    [
+      'an option',
+      partition({ options: { mode: 'sgined' } }),
+      'providers.acme.options.mode: must be one of plain, signed, got "sgined"',
+    ],
+    [
+      'an option of several forms',
+      partition({ options: { callback: { header: 'x', bits: 1 } } }),
+      'providers.acme.options.callback.bits: must be at least 128, got 1',
+    ],
+    [
+      'missing credentials',
+      partition({ credentials: { merchant: 'm' } }),
+      'providers.acme.credentials.key: must be text, but is missing',
+    ],
+    [
+      'credentials and options that contradict',
+      partition({ credentials: { merchant: 'unsigned', key: 'canary' }, options: { mode: 'signed' } }),
+      'providers.acme: acme: options.mode signed is not for this merchant ([secret])',
+    ],
+
+    [
+      'an id of a client',
+      withClient({ id: '-shop' }),
+      'clients[0].id: must be 1 to 64 letters, digits, dots, dashes and underscores, got "-shop"',
+    ],
+    ['an API key as a number', withClient({ apiKey: 123_456 }), 'clients[0].apiKey: must be text, got a number'],
+    [
+      'an empty API key',
+      withClient({ apiKey: '' }),
+      /^clients\[0\]\.apiKey: must be visible ASCII .* got an empty text$/,
+    ],
+    [
+      'a partition that is not there',
+      withClient({ providers: ['acme', 'cepta'] }),
+      'clients[0].providers[1]: must be a partition (acme), got "cepta"',
+    ],
+    [
+      'a client that may do nothing',
+      withClient({ providers: [] }),
+      /^clients\[0\]\.providers: must name at least one partition/,
+    ],
+    [
+      'a private key for results',
+      withClient({ resultsKey: { ...publicKey, d: 'canary' } }),
+      /^clients\[0\]\.resultsKey\.d: must not be here: it is the private half.*got text$/,
+    ],
+    [
+      'a key of another curve',
+      withClient({ resultsKey: { ...publicKey, crv: 'P-256' } }),
+      'clients[0].resultsKey.crv: must be X25519, got text',
+    ],
+    [
+      'a key that is no key',
+      withClient({ resultsKey: 'canary' }),
+      'clients[0].resultsKey: must be a mapping of keys to values, got text',
+    ],
+    [
+      'the queue of all results',
+      withClient({ resultsQueue: 'otp-results' }),
+      /^clients\[0\]\.resultsQueue: must be a queue of its own, but otp-results is/,
+    ],
+    [
+      'the queue of a partition',
+      withClient({ resultsQueue: 'otp-acme-inquiry' }),
+      /^clients\[0\]\.resultsQueue: .*belong to the partition acme$/,
+    ],
+    [
+      'a queue with a colon',
+      withClient({ resultsQueue: 'otp:shop' }),
+      /^clients\[0\]\.resultsQueue: must be letters, digits, dots, dashes and underscores, got "otp:shop"$/,
+    ],
+    [
+      'a client twice',
+      minimal({ clients: [client(), client({ apiKey: 'other' })] }),
+      'clients[1].id: must differ from clients[0].id',
+    ],
+    [
+      'an API key twice',
+      minimal({ clients: [client(), client({ id: 'web' })] }),
+      'clients[1].apiKey: must differ from clients[0].apiKey',
+    ],
+
+    [
+      'a webhook for nobody',
+      withWebhook({ client: 'web' }),
+      'results.webhooks[0].client: must be the id of a client, got "web"',
+    ],
+    [
+      'a webhook in the clear',
+      withWebhook({ url: 'http://shop.example/canary' }),
+      `results.webhooks[0].url: ${elsewhere}, got text`,
+    ],
+    [
+      'a webhook secret of another kind',
+      withWebhook({ secret: 'canary' }),
+      'results.webhooks[0].secret: must be whsec_ and then base64, got text',
+    ],
+    [
+      'a webhook secret that is not base64',
+      withWebhook({ secret: 'whsec_can!ary' }),
+      'results.webhooks[0].secret: must be whsec_ and then base64, got text',
+    ],
+
+    [
+      'two kinds of Redis',
+      minimal({ redis: { url: 'redis://a', cluster: ['a:1'] } }),
+      'redis: must have exactly one of url, cluster and sentinels',
+    ],
+    ['no kind of Redis', minimal({ redis: {} }), 'redis: must have exactly one of url, cluster and sentinels'],
+    [
+      'sentinels without their group',
+      minimal({ redis: { sentinels: ['a:1'] } }),
+      /^redis\.name: must go with sentinels/,
+    ],
+    [
+      'a cluster node without a port',
+      minimal({ redis: { cluster: ['10.0.0.1'] } }),
+      'redis.cluster[0]: must be host:port, got "10.0.0.1"',
+    ],
+    [
+      'another address for Redis',
+      minimal({ redis: { url: 'http://:canary@redis' } }),
+      'redis.url: must be a URL that begins with redis:// or rediss://, got text',
+    ],
+
+    ['a port too high', minimal({ intake: { port: 65_536 } }), /^intake\.port: must be a port number: .* got 65536$/],
+    ['one port for two', minimal({ console: { port: 3000 } }), 'console.port: must be another port than intake.port'],
+    [
+      'a colon in the name of a user',
+      minimal({ console: { users: [{ name: 'a:b', password: 'canary' }] } }),
+      'console.users[0].name: must have no colon and no space, got "a:b"',
+    ],
+    [
+      'a password as a number',
+      minimal({ console: { users: [{ name: 'a', password: 424_242 }] } }),
+      'console.users[0].password: must be text, got a number',
+    ],
+    [
+      'a user twice',
+      minimal({
+        console: {
+          users: [
+            { name: 'a', password: 'x' },
+            { name: 'a', password: 'y' },
+          ],
+        },
+      }),
+      'console.users[1].name: must differ from console.users[0].name',
+    ],
+    [
+      'one file for two key sets',
+      minimal({ sealing: { keyFile: 'a', detailsKeyFile: './a' } }),
+      /^sealing\.detailsKeyFile: must be another file than keyFile/,
+    ],
+    [
+      'replicas in words',
+      minimal({ journal: { waitReplicas: 'all' } }),
+      'journal.waitReplicas: must be auto or a number of replicas (0 or more), got "all"',
+    ],
+    ['waiting for ever', minimal({ journal: { waitMs: 0 } }), `journal.waitMs: ${timer}, got 0`],
+    [
+      'a log level',
+      minimal({ log: { level: 'verbose' } }),
+      /^log\.level: must be one of fatal, error, .* got "verbose"$/,
+    ],
+  ])('%s', (_, data, expected) => {
+    expect(faultsOf(data)).toEqual([typeof expected === 'string' ? expected : expect.stringMatching(expected)]);
+  });
+
+  it.each<[string, unknown, string]>([
+    ['a slip of the hand', minimal({ intake: { prot: 1 } }), 'intake.prot: is not a known key; is port meant?'],
+    ['another case', partition({ base_url: 'x' }), 'providers.acme.base_url: is not a known key; is baseUrl meant?'],
+    ['two letters changed', minimal({ jurnla: {} }), 'jurnla: is not a known key; is journal meant?'],
+    ['in a list', withClient({ apikey: 'canary' }), 'clients[0].apikey: is not a known key; is apiKey meant?'],
+    [
+      'in what the adapter brings',
+      partition({ options: { paths: { verfy: '/' } } }),
+      'providers.acme.options.paths.verfy: is not a known key; is verify meant?',
+    ],
+    ['nothing like it', minimal({ log: { colour: true } }), 'log.colour: is not a known key; known here: level'],
+    [
+      'a secret that lost its place',
+      minimal({ log: { 'password:canary': null } }),
+      'log.(a key of 15 characters): is not a known key; known here: level',
+    ],
+  ])('an unknown key brings the nearest known one: %s', (_, data, expected) => {
+    expect(faultsOf(data)).toEqual([expected]);
+  });
+
+  it('lets the same account stand at another address, and another account at the same one', () => {
+    const { partitions } = load({
+      providers: {
+        one: acme(),
+        two: acme({ baseUrl: 'https://acme.example/sandbox' }),
+        three: acme({ credentials: { merchant: 'm-3', key: 'acme-key' } }),
+        four: acme({ adapter: 'bolt' }),
+      },
+    });
+    expect(partitions).toHaveLength(4);
+  });
+});
+
+describe('all faults come at once', () => {
+  const broken = {
+    redis: { url: 'redis://a', sentinels: ['nowhere'], name: 7 },
+    intake: { port: 'http' },
+    clients: [
+      { id: 'shop', apiKey: fromEnv('SHOP_API_KEY'), providers: ['cepta'] },
+      { id: 'shop', apiKey: 5, resultsQueue: 'otp-results', colour: 'red' },
+    ],
+    results: { webhooks: [{ client: 'web', url: 'https://web.example', secret: 'none' }] },
+    providers: {
+      acme: { baseUrl: 'http://acme.example', credentials: { key: 1 }, options: { mode: 'x' }, rateLimit: { max: 0 } },
+      zorro: { adapter: 'zorro' },
+      One_Two: acme(),
+      again: acme(),
+    },
+    retries: 3,
+  };
+
+  it('each on its own line, in one message, in the order of their keys', () => {
+    const error = errorOf(() => load(broken));
+    expect(error.faults.map(({ key }) => key)).toEqual([
+      'clients[0].apiKey',
+      'clients[0].providers[0]',
+      'clients[1].apiKey',
+      'clients[1].colour',
+      'clients[1].id',
+      'clients[1].resultsQueue',
+      'intake.port',
+      'providers.acme.baseUrl',
+      'providers.acme.credentials.key',
+      'providers.acme.credentials.merchant',
+      'providers.acme.options.mode',
+      'providers.acme.rateLimit.max',
+      'providers.again',
+      'providers.One_Two',
+      'providers.zorro.adapter',
+      'providers.zorro.baseUrl',
+      'redis',
+      'redis.name',
+      'redis.sentinels[0]',
+      'results.webhooks[0].client',
+      'results.webhooks[0].secret',
+      'retries',
+    ]);
+    const [head, ...lines] = error.message.split('\n');
+    expect(head).toBe('the configuration has 22 faults:');
+    expect(lines).toEqual(error.faults.map(({ key, message }: Fault) => `  ${key}: ${message}`));
+  });
+
+  it('and a strange name harms nothing', () => {
+    const data = JSON.parse(
+      '{ "providers": { "__proto__": { "adapter": "acme" }, "constructor": 5 }, "__proto__": 1 }',
+    );
+    expect(faultsOf(data).join('\n')).toMatch(/providers\.__proto__: .*\n(.*\n)*providers\.constructor: /);
+    expect(({} as Record<string, unknown>).adapter).toBeUndefined();
+  });
+});
+
+describe('a secret', () => {
+  const canary = (): string => `canary${randomBytes(6).toString('hex')}`;
+
+  it('is in no fault, wherever it stands and whatever is wrong with it', () => {
+    const secrets = Array.from({ length: 14 }, canary);
+    const [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = secrets;
+    const data = {
+      redis: { url: `ftp://:${a}@redis` },
+      clients: [
+        { id: 'shop', apiKey: `${b} ${c}`, apikey: d },
+        { id: 'web', apiKey: [e], resultsKey: { ...publicKey, d: f, x: g } },
+        { id: 'one', apiKey: n },
+        { id: 'two', apiKey: n },
+      ],
+      console: { users: [{ name: 'ops', password: { value: h }, passwd: h }] },
+      results: { webhooks: [{ client: 'x', url: `https://u:${i}@web.example`, secret: j }] },
+      providers: {
+        acme: acme({
+          credentials: { merchant: { k }, key: [l], pin: m, secretKey: k },
+          baseUrl: `https://x.example?${i}`,
+        }),
+        bolt: acme({ adapter: 'bolt', credentials: `key:${l}` }),
+        [`acme ${k}`]: acme(),
+      },
+    };
+    const error = errorOf(() => load(data, { OTP_API_KEYS: secrets.join(','), OTP_CONSOLE_USERS: a }));
+    const said = [error.message, error.stack, JSON.stringify(error), inspect(error, { depth: 9 })].join('\n');
+    expect(error.faults.length).toBeGreaterThan(12);
+    for (const secret of secrets) expect(said).not.toContain(secret);
+  });
+
+  it('is not shown by a configuration that is printed', () => {
+    const secrets = Array.from({ length: 5 }, canary);
+    const [password, apiKey, user, webhook, key] = secrets;
+    const config = load(
+      minimal({
+        redis: { url: `redis://:${password}@redis` },
+        clients: [client({ apiKey })],
+        console: { users: [{ name: 'ops', password: user }] },
+        results: { webhooks: [{ client: 'shop', url: 'https://shop.example', secret: `whsec_${webhook}AA` }] },
+        providers: { acme: acme({ credentials: { merchant: 'm-1', key: fromEnv('KEY') } }) },
+      }),
+      { KEY: key },
+    );
+    const printed = [
+      JSON.stringify(config),
+      inspect(config, { depth: 20, showHidden: true }),
+      `${config.clients[0]?.apiKey}`,
+      inspect({ ...config.partitions[0] }, { depth: 20, showHidden: true }),
+    ].join('\n');
+    for (const secret of secrets) expect(printed).not.toContain(secret);
+    expect(printed).toContain('[secret]');
+    expect(JSON.stringify(config)).toContain('"rateLimit":{"max":20,"perMs":1000}');
+    expect(config.clients[0]?.apiKey.reveal()).toBe(apiKey);
+  });
+});
+
+it('reads the environment of the process when none is given', () => {
+  const before = process.env.OTP_CONFIG;
+  process.env.OTP_CONFIG = '/nowhere/of-the-process.yaml';
+  try {
+    expect(errorOf(() => loadConfig()).message).toContain('/nowhere/of-the-process.yaml');
+  } finally {
+    if (before === undefined) delete process.env.OTP_CONFIG;
+    else process.env.OTP_CONFIG = before;
+  }
+});

@@ -1,0 +1,183 @@
+import { Queue, Worker } from 'bullmq';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import {
+  type ConnectionProfile,
+  checkRedis,
+  connectRedis,
+  type RedisConnection,
+  type RedisSettings,
+  redisWarnings,
+} from '../../src/redis/connections.ts';
+import { Secret } from '../../src/secret.ts';
+import { startTestRedis } from '../support/redis.ts';
+
+const open: RedisConnection[] = [];
+
+function connection(settings: string | RedisSettings, profile: ConnectionProfile) {
+  const onError = vi.fn();
+  const redis = connectRedis(settings, profile, { onError });
+  open.push(redis);
+  return { redis, onError };
+}
+
+afterEach(() => {
+  for (const redis of open.splice(0)) redis.disconnect();
+});
+
+async function timed(work: Promise<unknown>): Promise<{ error: unknown; ms: number }> {
+  const startedAt = performance.now();
+  const error = await work.then(
+    () => null,
+    (reason) => reason,
+  );
+  return { error, ms: performance.now() - startedAt };
+}
+
+const NOBODY = 'redis://127.0.0.1:1';
+
+describe('a producer or console connection', () => {
+  it.each(['producer', 'console'] as const)('of a %s refuses at once when Redis has gone', async (profile) => {
+    await using server = await startTestRedis();
+    const { redis, onError } = connection(server.url, profile);
+    await redis.set('key', 'value');
+    await server.kill();
+    await vi.waitFor(() => expect(redis.status).not.toBe('ready'));
+    const { error, ms } = await timed(redis.get('key'));
+    expect(error).toBeInstanceOf(Error);
+    expect(ms).toBeLessThan(250);
+    // Nobody listens but onError, and the process lives.
+    await vi.waitFor(() => expect(onError).toHaveBeenCalled());
+
+    await server.start();
+    await vi.waitFor(() => expect(redis.status).toBe('ready'), { timeout: 5000 });
+    expect(await redis.set('key', 'again')).toBe('OK');
+  });
+
+  it('refuses soon when Redis was never there', async () => {
+    const { redis } = connection(NOBODY, 'producer');
+    const { error, ms } = await timed(redis.get('key'));
+    expect(error).toBeInstanceOf(Error);
+    expect(ms).toBeLessThan(1000);
+  });
+
+  it('lets the first command wait for the first connection', async () => {
+    await using server = await startTestRedis();
+    const { redis } = connection({ url: new Secret(server.url) }, 'producer');
+    expect(redis.status).not.toBe('ready');
+    expect(await redis.set('key', 'value')).toBe('OK');
+  });
+
+  it('makes a BullMQ queue fail fast, if the queue does not wait for ready by itself', async () => {
+    await using server = await startTestRedis();
+    const { redis } = connection(server.url, 'producer');
+    const queue = new Queue('jobs', { connection: redis, skipWaitingForReady: true });
+    queue.on('error', () => {});
+    await queue.add('job', {});
+    await server.kill();
+    await vi.waitFor(() => expect(redis.status).not.toBe('ready'));
+    const { error, ms } = await timed(queue.add('job', {}));
+    expect(error).toBeInstanceOf(Error);
+    expect(ms).toBeLessThan(250);
+    await queue.close();
+  });
+
+  it('gives a console no longer than three seconds for a command that Redis took and does not answer', async () => {
+    await using server = await startTestRedis();
+    const { redis } = connection(server.url, 'console');
+    await redis.ping();
+    server.freeze();
+    const { error, ms } = await timed(redis.get('key'));
+    expect(error).toMatchObject({ message: 'Command timed out' });
+    expect(ms).toBeGreaterThan(2900);
+    expect(ms).toBeLessThan(4500);
+  });
+});
+
+describe('a worker connection', () => {
+  it('waits while Redis is away and goes on when it is back', async () => {
+    await using server = await startTestRedis({ appendonly: true, appendfsync: 'always' });
+    const { redis, onError } = connection(server.url, 'worker');
+    await redis.set('key', 'kept');
+    await server.kill();
+    await vi.waitFor(() => expect(redis.status).not.toBe('ready'));
+    const answer = redis.get('key');
+    await vi.waitFor(() => expect(onError.mock.calls.length).toBeGreaterThan(5), { timeout: 10_000 });
+    await server.start();
+    const { ms } = await timed(answer);
+    expect(await answer).toBe('kept');
+    expect(ms).toBeLessThan(3000); // the longest pause between two tries is a second
+  });
+
+  it('is one that BullMQ takes, and carries a job over an outage', async () => {
+    await using server = await startTestRedis({ appendonly: true, appendfsync: 'always' });
+    const { redis } = connection(server.url, 'worker');
+    const done: string[] = [];
+    const worker = new Worker('jobs', async (job) => done.push(job.name), { connection: redis });
+    worker.on('error', () => {});
+    const { redis: producer } = connection(server.url, 'producer');
+    const queue = new Queue('jobs', { connection: producer, skipWaitingForReady: true });
+    queue.on('error', () => {});
+    await queue.add('before', {});
+    await vi.waitFor(() => expect(done).toEqual(['before']), { timeout: 5000 });
+    await server.kill();
+    await server.start();
+    await vi.waitFor(() => queue.add('after', {}), { timeout: 5000 });
+    await vi.waitFor(() => expect(done).toEqual(['before', 'after']), { timeout: 10_000 });
+    await worker.close();
+    await queue.close();
+  });
+
+  it('leaves a server that is frozen, within its socket time-out', async () => {
+    await using server = await startTestRedis();
+    const { redis, onError } = connection(server.url, 'worker');
+    await redis.ping();
+    server.freeze();
+    const answer = redis.ping();
+    await vi.waitFor(() => expect(onError).toHaveBeenCalled(), { timeout: 14_000, interval: 100 });
+    server.thaw();
+    expect(await answer).toBe('PONG');
+  });
+
+  it('shows its name', async () => {
+    await using server = await startTestRedis();
+    const { redis } = connection(server.url, 'worker');
+    expect(await redis.client('GETNAME')).toBe('otp-worker');
+  });
+});
+
+describe('settings that are not supported yet', () => {
+  it.each<[string, RedisSettings]>([
+    ['redis.cluster', { cluster: ['127.0.0.1:7000'] }],
+    ['redis.sentinels', { sentinels: ['127.0.0.1:26379'], name: 'otp' }],
+  ])('%s is refused by name', (name, settings) => {
+    expect(() => connection(settings, 'worker')).toThrow(`${name} is not supported yet`);
+  });
+});
+
+describe('the check of a server', () => {
+  it('finds nothing wrong with one that keeps everything', async () => {
+    await using server = await startTestRedis({ appendonly: true });
+    const { redis } = connection(server.url, 'console');
+    expect(await checkRedis(redis)).toEqual([]);
+    expect(await redisWarnings(redis)).toEqual([]);
+  });
+
+  it('names an eviction policy and a missing append-only file', async () => {
+    await using server = await startTestRedis();
+    const { redis } = connection(server.url, 'console');
+    await redis.config('SET', 'maxmemory-policy', 'allkeys-lru');
+    expect(await checkRedis(redis)).toEqual([expect.stringContaining('maxmemory-policy allkeys-lru')]);
+    expect(await redisWarnings(redis)).toEqual([expect.stringContaining('appendonly no')]);
+  });
+
+  it.each([
+    ['6.0.16', 1],
+    ['5.0.14', 1],
+    ['6.2.0', 0],
+    ['7.0.15', 0],
+    ['10.0.0', 0],
+  ])('judges version %s', async (version, faults) => {
+    const redis = { info: async () => `redis_version:${version}\r\n` } as unknown as RedisConnection;
+    expect(await checkRedis(redis)).toHaveLength(faults);
+  });
+});
