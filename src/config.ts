@@ -368,7 +368,7 @@ interface Bound {
   readonly account: string;
 }
 
-/** A partition whose queue would be another one: that of the results. (`<partition>-inquiry` would be its neighbour's.) */
+/** Its queue would be that of the results. */
 const RESERVED_PARTITIONS: readonly string[] = ['results'];
 
 /**
@@ -489,8 +489,9 @@ class Judgement {
         const whoAndWhere = JSON.stringify([definition.adapter, context.baseUrl, account]);
         const other = accounts.get(whoAndWhere);
         accounts.set(whoAndWhere, other ?? name);
-        if (other !== undefined)
+        if (other !== undefined && context.baseUrl !== NO_ADDRESS) {
           this.#add(path, `is the adapter, baseUrl and account of ${keyOf(['providers', other])} again`);
+        }
       } catch (error) {
         this.#add(path, this.#withoutSecrets(error instanceof Error ? error.message : 'its adapter refuses it'));
       }
@@ -584,13 +585,16 @@ function takenBy(queue: string, partitions: readonly string[]): string | null {
   return owner === undefined ? null : `names that begin with otp-${owner} belong to the partition ${owner}`;
 }
 
+/** In the place of an address that is at fault, so that what else is wrong is found in the same pass. */
+const NO_ADDRESS = 'https://address.invalid';
+
 /** What `bind` may be given: only what has passed the schemas. */
 function contextOf(definition: Provider, settings: Record<string, unknown>) {
   const address = baseUrl.safeParse(settings.baseUrl);
   const credentials = definition.credentials.safeParse(settings.credentials ?? {});
   const options = definition.options.safeParse(settings.options ?? {});
-  if (!address.success || !credentials.success || !options.success) return null;
-  return { baseUrl: address.data, credentials: credentials.data, options: options.data };
+  if (!credentials.success || !options.success) return null;
+  return { baseUrl: address.success ? address.data : NO_ADDRESS, credentials: credentials.data, options: options.data };
 }
 
 const NO_ALTERNATIVE = 'must be one of the alternatives';
@@ -703,7 +707,7 @@ function at(value: unknown, ...path: Path): unknown {
 const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
 const mapping = (value: unknown): Record<string, unknown> => (isMapping(value) ? value : {});
 
-/** Every text inside a value that is long enough to be a secret by itself; the longest first, for one may hold another. */
+/** Every text inside a value, if it is long enough to be a secret; the longest first, for one may hold another. */
 function textsOf(value: unknown): string[] {
   const texts = (inner: unknown): string[] =>
     typeof inner === 'string'

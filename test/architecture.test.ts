@@ -62,12 +62,27 @@ const ROOMS: Record<string, Room> = {
     knowsTypesOf: ['producers', 'workers', 'metrics', 'console', 'events'],
     because: 'configuration is read before anything is built',
   },
+  'key-files': {
+    knows: ['producers', 'secret'],
+    because: 'private keys are read for those who put the parts together, and handed on as secrets',
+  },
   index: {
     knows: ['producers', 'providers', 'redis', 'secret', 'events'],
     because: 'the library must not bring workers, a console or a sandbox into the program of whoever enqueues',
   },
   main: {
-    knows: ['config', 'redis', 'providers', 'producers', 'workers', 'metrics', 'console', 'events', 'secret'],
+    knows: [
+      'config',
+      'key-files',
+      'redis',
+      'providers',
+      'producers',
+      'workers',
+      'metrics',
+      'console',
+      'events',
+      'secret',
+    ],
     because:
       'the service never falls back to a sandbox, and its composition root is entered from the command line alone',
   },
@@ -75,6 +90,7 @@ const ROOMS: Record<string, Room> = {
     knows: [
       'main',
       'config',
+      'key-files',
       'sandbox',
       'redis',
       'providers',
@@ -92,6 +108,7 @@ const ROOMS: Record<string, Room> = {
       'main',
       'tour',
       'config',
+      'key-files',
       'sandbox',
       'redis',
       'providers',
@@ -127,7 +144,9 @@ function importsOf(code: string): Import[] {
 /** `workers/attempt.ts` is in `workers`, `config-sources.ts` in `config`. */
 function roomOf(file: string): string {
   const [first = ''] = file.split('/');
-  return first.endsWith('.ts') ? (first.slice(0, -'.ts'.length).split('-')[0] ?? '') : first;
+  if (!first.endsWith('.ts')) return first;
+  const stem = first.slice(0, -'.ts'.length);
+  return stem in ROOMS ? stem : (stem.split('-')[0] ?? stem);
 }
 
 function faultsOf(file: string, code: string): string[] {

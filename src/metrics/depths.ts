@@ -7,6 +7,7 @@ import { Queue } from 'bullmq';
 import type { Registry } from 'prom-client';
 import type { PartitionKeys } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import { within } from './limit.ts';
 import { declareGauge } from './registry.ts';
 
 /** A busy scraper, several gauges of one scrape and a page that is reloaded share one reading. */
@@ -124,7 +125,7 @@ export class DepthReader {
         this.#unanswered.delete(source.key);
       }
     });
-    await withinLimit(Promise.all(answers));
+    await within(LIMIT_MS, Promise.all(answers), null);
     const depths = {
       complete: found.queues.size + found.partitions.size === this.#sources.length,
       queues: new Map(found.queues), // copies: a late answer must not change what has been shown
@@ -200,13 +201,4 @@ async function readPartition(
 
 function ageOf(since: number | null, now: number): number {
   return since === null || !Number.isFinite(since) ? 0 : Math.max(0, now - since);
-}
-
-async function withinLimit(work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, LIMIT_MS);
-  });
-  await Promise.race([work, limit]);
-  clearTimeout(timer);
 }

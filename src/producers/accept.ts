@@ -11,7 +11,7 @@ import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 import type { Secret } from '../secret.ts';
 import { claimKey, JOB_OPTIONS, newVerificationId, partitionKeys, type VerificationJob } from './job.ts';
-import { parseRequest, type PartitionProfile, type VerificationRequest } from './request.ts';
+import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
 
 /** A claim is taken over after this; a 409 therefore ends within 30 s even if the accepting process died. */
@@ -32,7 +32,9 @@ export type Acceptance =
   /** The same key with the same body is being accepted right now by somebody else. */
   | { readonly kind: 'in_progress' }
   /** The key was used for another body. */
-  | { readonly kind: 'mismatch' };
+  | { readonly kind: 'mismatch' }
+  /** New work that could not be carried out before its deadline; nothing was kept of it. */
+  | { readonly kind: 'backlogged'; readonly retryAfterMs: number };
 
 export interface AcceptDependencies {
   readonly redis: RedisConnection;
@@ -41,6 +43,8 @@ export interface AcceptDependencies {
   readonly partitions: ReadonlyMap<string, PartitionProfile>;
   /** The verification queue of a partition, on a connection that fails fast. */
   queue(partition: string): Queue<VerificationJob>;
+  /** Why new work is turned away, or null. A repeated key gets its answer all the same. */
+  turnAway?(request: VerificationRequest): Promise<{ readonly retryAfterMs: number } | null>;
 }
 
 const claimScript = Script.fromFiles(new URL('./claim.lua', import.meta.url));
@@ -69,6 +73,10 @@ export async function acceptParsed(
   deps: AcceptDependencies,
 ): Promise<Acceptance> {
   const claim = claimKey(client.id, idempotencyKey);
+  const turnedAway = (await deps.turnAway?.(request)) ?? null;
+  if (turnedAway !== null && (await deps.redis.exists(claim)) === 0) {
+    return { kind: 'backlogged', retryAfterMs: turnedAway.retryAfterMs };
+  }
   const fingerprint = keyedHash(client.apiKey, 'request', stringify(body) ?? '');
   const [outcome, id] = (await claimScript.run(
     deps.redis,

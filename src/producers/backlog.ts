@@ -36,7 +36,9 @@ interface Reading {
 }
 
 /** To be asked for new work only; null lets it pass. */
-export function backlogGuard(options: BacklogGuardOptions): (request: VerificationRequest) => Promise<Backlogged | null> {
+export function backlogGuard(
+  options: BacklogGuardOptions,
+): (request: VerificationRequest) => Promise<Backlogged | null> {
   const { now = Date.now } = options;
   const readings = new Map<string, Reading>();
 

@@ -39,6 +39,8 @@ export class InvalidRequestError extends Error {
 }
 
 const METADATA_MAX_BYTES = 4_096;
+const DEEPEST = 32;
+const IDEMPOTENCY_KEY = /^[!-~]{1,255}$/;
 
 const bodySchema = z.strictObject({
   provider: z.string(),
@@ -57,7 +59,10 @@ const bodySchema = z.strictObject({
   expiresAt: z.iso.datetime({ offset: true }).optional(),
   metadata: z
     .record(z.string(), z.unknown())
-    .refine((metadata) => JSON.stringify(metadata).length <= METADATA_MAX_BYTES, `must be at most ${METADATA_MAX_BYTES} bytes of JSON`)
+    .refine(
+      (metadata) => JSON.stringify(metadata).length <= METADATA_MAX_BYTES,
+      `must be at most ${METADATA_MAX_BYTES} bytes of JSON`,
+    )
     .default({}),
 });
 
@@ -66,6 +71,10 @@ const bodySchema = z.strictObject({
  * The partition need not be allowed to the caller: that is asked after the request is known to be well-formed.
  */
 export function parseRequest(body: unknown, partitions: ReadonlyMap<string, PartitionProfile>): VerificationRequest {
+  // Before anything that walks the body by calling itself.
+  if (isDeeperThan(body, DEEPEST)) {
+    throw new InvalidRequestError([{ field: '(body)', problem: `must not be nested deeper than ${DEEPEST} levels` }]);
+  }
   const faults: FieldFault[] = [];
   const parsed = bodySchema.safeParse(body);
   if (!parsed.success) faults.push(...faultsOf(parsed.error, []));
@@ -77,8 +86,10 @@ export function parseRequest(body: unknown, partitions: ReadonlyMap<string, Part
     faults.push({ field: 'provider', problem: `must name a partition: ${[...partitions.keys()].join(', ')}` });
   }
   const operationName = loose.operation === undefined ? 'verify' : loose.operation;
-  const operation = partition?.definition.operations[operationName as Operation];
-  if (partition && !operation && OPERATIONS.includes(operationName as Operation)) {
+  // Only a word of ours is looked up: `constructor` would find what every object has.
+  const known = OPERATIONS.includes(operationName as Operation);
+  const operation = known ? partition?.definition.operations[operationName as Operation] : undefined;
+  if (partition && !operation && known) {
     faults.push({
       field: 'operation',
       problem: `${partition.name} offers only ${Object.keys(partition.definition.operations).join(', ')}`,
@@ -88,7 +99,8 @@ export function parseRequest(body: unknown, partitions: ReadonlyMap<string, Part
   if (operation) {
     const given = operation.params.safeParse(loose.params ?? {});
     if (given.success) params = given.data;
-    else if (typeof loose.params === 'object' && loose.params !== null) faults.push(...faultsOf(given.error, ['params']));
+    else if (typeof loose.params === 'object' && loose.params !== null)
+      faults.push(...faultsOf(given.error, ['params']));
     if (operation.takesOtp && loose.otp === undefined) faults.push({ field: 'otp', problem: 'is required' });
     if (!operation.takesOtp && loose.otp !== undefined) {
       faults.push({ field: 'otp', problem: `must be absent: ${String(operationName)} takes no code` });
@@ -108,12 +120,31 @@ export function parseRequest(body: unknown, partitions: ReadonlyMap<string, Part
   };
 }
 
+/** What is wrong with an idempotency key, or null. */
+export function idempotencyKeyProblem(key: unknown): string | null {
+  if (key === undefined || key === '') return 'is required';
+  if (typeof key === 'string' && IDEMPOTENCY_KEY.test(key)) return null;
+  return 'must be 1 to 255 visible ASCII characters without spaces';
+}
+
+function isDeeperThan(value: unknown, levels: number): boolean {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth > levels) return true;
+    level = level.flatMap((one) => (typeof one === 'object' && one !== null ? Object.values(one) : []));
+  }
+  return false;
+}
+
 /** zod's messages say what was expected and the type that came, never the value; enum and regex issues are reworded for that. */
 function faultsOf(error: z.ZodError, at: readonly string[]): FieldFault[] {
   return error.issues.flatMap((issue) => {
     const field = [...at, ...issue.path.map(String)].join('.') || '(body)';
     if (issue.code === 'unrecognized_keys') {
-      return issue.keys.map((key) => ({ field: [...at, ...issue.path.map(String), key].join('.'), problem: 'is not a known field' }));
+      return issue.keys.map((key) => ({
+        field: [...at, ...issue.path.map(String), key].join('.'),
+        problem: 'is not a known field',
+      }));
     }
     const missing = issue.code === 'invalid_type' && issue.message.includes('received undefined');
     return [{ field, problem: missing ? 'is required' : issue.message }];

@@ -3,7 +3,7 @@
  * ECDH-ES on X25519 (RFC 8037) with A256GCM, by the jose package. The sealed text repeats the verification's id and
  * partition, and opening refuses a mismatch, so a sealed code cannot be moved to another verification.
  */
-import { type CryptoKey, CompactEncrypt, compactDecrypt, exportJWK, generateKeyPair, importJWK, type JWK } from 'jose';
+import { CompactEncrypt, type CryptoKey, compactDecrypt, exportJWK, generateKeyPair, importJWK, type JWK } from 'jose';
 import { z } from 'zod';
 
 const ALGORITHM = 'ECDH-ES';
@@ -92,7 +92,9 @@ export class Opener {
       return JSON.parse(new TextDecoder().decode(plaintext));
     } catch {
       // The cause is left out on purpose: a parser's message may quote what it could not parse.
-      throw new SealError(missing === null ? 'the sealed text was altered or is no compact JWE' : `no key with kid ${missing}`);
+      throw new SealError(
+        missing === null ? 'the sealed text was altered or is no compact JWE' : `no key with kid ${missing}`,
+      );
     }
   }
 }

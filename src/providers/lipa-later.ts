@@ -13,7 +13,7 @@
  * - A success repeats the HTTP status in the body's `status`; HTTP 200 alone is not believed (inferred).
  * - The HTTP table says 400, 401, 402, 403, 404, 429 and 5xx; which of them carries a wrong or expired code is not
  *   documented. Error bodies are problem objects with `type`, `title`, `status`, `detail`.
- * - No inquiry, no callback, no attempts, no lifetime of the OTP. What `verify` answers for a new customer is not shown.
+ * - No inquiry, no callback, no attempts, no lifetime of the OTP. What `verify` answers a new customer is not shown.
  *
  * A newer generation of the documents (https://docs.lipalater.com/authentication) has no OTP at all.
  */

@@ -100,7 +100,7 @@ export function wordOr(response: HttpResponse, word: string | null | undefined):
 /** One header must not silence a partition for days. */
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
 
-/** `Retry-After` (RFC 9110 §10.2.3). Its date form is measured against the answer's own `Date`: no clock is read here. */
+/** `Retry-After` (RFC 9110 §10.2.3). Its date form is measured against the answer's own `Date`: there is no clock. */
 export function retryAfterMs(headers: Readonly<Record<string, string>>): number | undefined {
   const value = headers['retry-after']?.trim() ?? '';
   if (/^\d{1,9}$/.test(value)) return Math.min(Number(value) * 1000, LONGEST_RETRY_AFTER_MS);

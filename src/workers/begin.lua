@@ -43,8 +43,9 @@ if codePrint ~= '' then
   local refuse = nil
   if sameCode and sameCode.id ~= id and sameCode.outcome then refuse = { 'already_used', sameCode.id }
   elseif holder and holder ~= id then refuse = { 'attempt_in_flight', holder }
-  elseif transaction == 'succeeded' or transaction == 'failed' then refuse = { 'already_used', known[3] or '' }
-  elseif used >= tonumber(ARGV[9]) or known[5] == '0' then refuse = { 'budget_spent', '' }
+  elseif transaction == 'succeeded' then refuse = { 'already_used', known[3] or '' }
+  elseif used >= tonumber(ARGV[9]) or known[5] == '0' then refuse = { 'budget_spent', known[3] or '' }
+  elseif transaction == 'failed' then refuse = { 'already_used', known[3] or '' }
   end
   if refuse then
     return { refuse[1], now, redis.call('HGETALL', KEYS[1]), { transaction or (holder and 'unknown' or 'pending'), refuse[2] } }

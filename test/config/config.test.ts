@@ -509,6 +509,17 @@ describe('all faults come at once', () => {
     expect(lines).toEqual(error.faults.map(({ key, message }: Fault) => `  ${key}: ${message}`));
   });
 
+  it('also a contradiction behind an address that is at fault', () => {
+    const data = (name: string) =>
+      acme({ baseUrl: 'x', credentials: { merchant: name, key: 'acme-key' }, options: { mode: 'signed' } });
+    expect(faultsOf({ providers: { one: data('unsigned'), two: data('m-1'), three: data('m-1') } })).toEqual([
+      'providers.one: acme: options.mode signed is not for this merchant ([secret])',
+      expect.stringMatching(/^providers\.one\.baseUrl: /),
+      expect.stringMatching(/^providers\.three\.baseUrl: /),
+      expect.stringMatching(/^providers\.two\.baseUrl: /),
+    ]);
+  });
+
   it('and a strange name harms nothing', () => {
     const data = JSON.parse(
       '{ "providers": { "__proto__": { "adapter": "acme" }, "constructor": 5 }, "__proto__": 1 }',

@@ -342,7 +342,7 @@ describe('magic patterns', () => {
     ['5045500', 504, 'accepted/pending'],
     ['4295500', 429, 'accepted/pending'],
   ])('a reference ending in S%s gives that status answer', async (responseCode, status, outcome) => {
-    const reference = freshReference('ayoconnect').slice(0, 24) + `S${responseCode}`;
+    const reference = `${freshReference('ayoconnect').slice(0, 24)}S${responseCode}`;
     expect((await at('ayoconnect').verify(reference, '123456')).json.responseCode).toBe('2000400');
     const reply = await at('ayoconnect').inquire(reference);
     expect([reply.status, reply.json.responseCode]).toEqual([status, responseCode]);

@@ -253,14 +253,14 @@ const derived = (label: string, reference: string) => createHash('md5').update(`
 const partnerReferenceOf = (reference: string) => derived('partner', reference);
 const externalIdOf = (reference: string) => derived('external', reference);
 
-let phones = 700_000_000;
+let phones = 700_000_100;
 /** A fresh reference in the provider's own form. LipaLater's ends in 100, which is nobody's magic ending. */
-export const freshReference = (provider: SandboxProvider): string =>
-  provider === 'lipa-later'
-    ? `+254${(phones += 1000) + 100}`.slice(0, 13)
-    : provider === 'ayoconnect'
-      ? id32()
-      : `R${randomBytes(6).toString('hex')}`;
+export function freshReference(provider: SandboxProvider): string {
+  if (provider === 'ayoconnect') return id32();
+  if (provider !== 'lipa-later') return `R${randomBytes(6).toString('hex')}`;
+  phones += 1000;
+  return `+254${phones}`;
+}
 
 /** One way to submit a code and one to ask for its outcome, whatever the provider. */
 export function submitter(provider: SandboxProvider, entry: SandboxEntry, tokens: { lipa: string; ayo: Tokens }) {

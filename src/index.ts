@@ -1,0 +1,30 @@
+/**
+ * The package: putting verifications in from one's own program, and taking results out. Importing it opens nothing;
+ * a connection is made by each of the two functions and ended by `close()`.
+ */
+import { type Producer, type ProducerOptions, producerOf } from './producers/producer.ts';
+import { type ResultsConsumer, type ResultsConsumerOptions, resultsConsumerOf } from './producers/results-consumer.ts';
+import { connectRedis } from './redis/connections.ts';
+
+export {
+  AcceptanceUnknownError,
+  AcceptInProgressError,
+  type Enqueued,
+  IdempotencyMismatchError,
+  type Producer,
+  type ProducerOptions,
+} from './producers/producer.ts';
+export type { VerificationResource } from './producers/record.ts';
+export { type FieldFault, InvalidRequestError } from './producers/request.ts';
+export type { ResultEvent, ResultType } from './producers/result.ts';
+export type { ResultsConsumer, ResultsConsumerOptions } from './producers/results-consumer.ts';
+
+/** Enqueues as one client of the service, straight into Redis. */
+export function createProducer(options: ProducerOptions): Producer {
+  return producerOf(options, connectRedis);
+}
+
+/** Hands the results of a queue to a handler: at least once, each verification in the order of its sequence. */
+export function createResultsConsumer(options: ResultsConsumerOptions): ResultsConsumer {
+  return resultsConsumerOf(options, connectRedis);
+}

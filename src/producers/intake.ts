@@ -1,0 +1,312 @@
+/**
+ * The HTTP intake: the same way in as the library's, for everybody else. It makes the application and listens to no
+ * port. Each route is a function from a request to an Answer; one place writes answers, so none leaves without its
+ * headers and none repeats what came in.
+ */
+import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import express, { type Express, type NextFunction, type Request, type Response } from 'express';
+import { asError } from '../events.ts';
+import type { Secret } from '../secret.ts';
+import { type Acceptance, type AcceptDependencies, acceptParsed } from './accept.ts';
+import { type Answer, problem } from './problem.ts';
+import { readVerification } from './reading.ts';
+import { acceptedResourceOf, resourceOf, type VerificationRecord, type VerificationResource } from './record.ts';
+import {
+  type FieldFault,
+  InvalidRequestError,
+  idempotencyKeyProblem,
+  parseRequest,
+  type VerificationRequest,
+} from './request.ts';
+import { within } from './time-limit.ts';
+import type { Waiting } from './waiting.ts';
+
+export interface IntakeClient {
+  readonly id: string;
+  readonly apiKey: Secret<string>;
+  /** Partitions it may use; all without it. */
+  readonly providers?: readonly string[] | undefined;
+  /** Details are sealed to this key and handed out as they are; without it the intake opens them itself. */
+  readonly resultsKey?: unknown;
+}
+
+/** `redis` and the queues are of the `producer` profile: they fail fast. */
+export interface IntakeDependencies extends AcceptDependencies {
+  readonly clients: readonly IntakeClient[];
+  readonly waiting: Waiting;
+  /** Opens details that were sealed for GET, under the key that opens no codes. */
+  openDetails?(sealed: string): Promise<unknown>;
+  /** After this a Redis that does not answer counts as away. */
+  readonly timeLimitMs?: number;
+}
+
+const BODY_LIMIT_BYTES = 64 * 1024;
+const TIME_LIMIT_MS = 4_000;
+const LONGEST_WAIT_S = 30;
+const UNKNOWN_FATE =
+  'It is not known whether the request was accepted. Repeat it with the same Idempotency-Key: the key gives one answer.';
+/** What nginx calls it when the caller did not wait for the answer. */
+const CALLER_GONE = 499;
+
+type Route = (request: Request, response: Response) => Promise<Answer>;
+
+export function createIntake(deps: IntakeDependencies): Express {
+  const { events, redis, waiting, timeLimitMs = TIME_LIMIT_MS } = deps;
+  const clientOf = authentication(deps.clients);
+  const parseJson = express.json({ limit: BODY_LIMIT_BYTES, inflate: false, strict: false, type: () => true });
+
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.use((_request, response, next) => {
+    const began = performance.now();
+    response.setHeader('X-Request-Id', randomUUID());
+    response.setHeader('Cache-Control', 'no-store');
+    response.once('close', () => {
+      const status = response.writableFinished ? response.statusCode : CALLER_GONE;
+      events.emit('intake:answered', { status, durationMs: performance.now() - began });
+    });
+    next();
+  });
+  app.route('/v1/verifications').post(answerWith(enqueue)).all(methodNotAllowed('POST'));
+  app.route('/v1/verifications/:id').get(answerWith(show)).all(methodNotAllowed('GET, HEAD'));
+  app.use((_request, response) => write(response, problem('not-found', 'No route has this path.')));
+  app.use((error: unknown, _request: Request, response: Response, _next: NextFunction) => {
+    // A path that is no UTF-8 names nothing; anything else is a fault of ours and says so without a word of its text.
+    if (error instanceof URIError) return write(response, problem('not-found', 'No route has this path.'));
+    events.emit('machinery:failed', { where: 'intake', error: asError(error) });
+    write(response, problem('internal-error', UNKNOWN_FATE));
+  });
+  return app;
+
+  async function enqueue(request: Request, response: Response): Promise<Answer> {
+    const client = clientOf(request);
+    if (!client) return unauthorized();
+    const unreadable = await readBody(request, response);
+    if (unreadable) return unreadable;
+
+    const body: unknown = request.body;
+    const idempotencyKey = request.get('Idempotency-Key') ?? '';
+    const parsed = parseAll(body, idempotencyKey);
+    if (Array.isArray(parsed)) return invalid(parsed);
+    const partition = parsed.partition.name;
+    if (client.providers && !client.providers.includes(partition)) {
+      return problem(
+        'partition-not-allowed',
+        'The provider of the request names a partition that this key may not use.',
+      );
+    }
+
+    let acceptance: Acceptance;
+    let accepted: VerificationRecord | null = null;
+    try {
+      [acceptance, accepted] = await within(timeLimitMs, acceptAndRead(client, idempotencyKey, body, parsed));
+    } catch (error) {
+      events.emit('machinery:failed', { where: 'intake: accepting', error: asError(error) });
+      return unavailable(UNKNOWN_FATE);
+    }
+    switch (acceptance.kind) {
+      case 'mismatch':
+        return problem('idempotency-mismatch', 'A new request needs a new Idempotency-Key.');
+      case 'in_progress':
+        return problem('in-progress', 'Repeat the request: it will get the answer of the first.', retryAfter(1_000));
+      case 'backlogged':
+        return problem('backlogged', 'Nothing was kept of this request.', retryAfter(acceptance.retryAfterMs));
+      case 'accepted':
+        if (accepted === null)
+          return problem('gone', 'The verification of this Idempotency-Key is past its retention.');
+        return await acceptedAnswer(client, accepted, request, response);
+    }
+    return acceptance satisfies never;
+  }
+
+  async function acceptAndRead(
+    client: IntakeClient,
+    idempotencyKey: string,
+    body: unknown,
+    request: VerificationRequest,
+  ): Promise<[Acceptance, VerificationRecord | null]> {
+    const acceptance = await acceptParsed(client, idempotencyKey, body, request, deps);
+    return [acceptance, acceptance.kind === 'accepted' ? await readVerification(redis, acceptance.id) : null];
+  }
+
+  /** From here on the verification is in the journal: whatever fails now, the answer is at least a 202. */
+  async function acceptedAnswer(
+    client: IntakeClient,
+    accepted: VerificationRecord,
+    request: Request,
+    response: Response,
+  ): Promise<Answer> {
+    const location = { Location: `/v1/verifications/${accepted.id}` };
+    const waitS = preferredWait(request);
+    const inTheMeantime = (headers: Record<string, string>): Answer => {
+      return { status: 202, headers: { ...location, ...headers }, body: acceptedResourceOf(accepted) };
+    };
+    if (waitS === null) return inTheMeantime({});
+    const applied = { 'Preference-Applied': `wait=${waitS}` };
+    try {
+      const record = await watch(accepted.id, isDecided, waitS, response);
+      if (record === null || !isDecided(record)) return inTheMeantime(applied);
+      return { status: 200, headers: { ...location, ...applied }, body: await shown(record, client) };
+    } catch (error) {
+      events.emit('machinery:failed', { where: 'intake: waiting', error: asError(error) });
+      return inTheMeantime(applied);
+    }
+  }
+
+  async function show(request: Request, response: Response): Promise<Answer> {
+    const client = clientOf(request);
+    if (!client) return unauthorized();
+    const { after } = request.query;
+    if (after !== undefined && !(typeof after === 'string' && /^\d{1,9}$/.test(after))) {
+      return invalid([{ field: 'after', problem: 'must be a sequence: 0 or a positive integer' }]);
+    }
+    const id = String(request.params.id);
+    const waitS = preferredWait(request);
+    const isNews = (record: VerificationRecord): boolean =>
+      after === undefined ? isDecided(record) : record.sequence > Number(after) || record.final;
+    try {
+      let record = await within(timeLimitMs, readVerification(redis, id));
+      // Somebody else's is not there, and nobody waits for it.
+      if (record?.client === client.id && waitS !== null) record = await watch(id, isNews, waitS, response);
+      if (record?.client !== client.id) return problem('not-found', 'No verification of yours has this id.');
+      const applied: Record<string, string> = waitS === null ? {} : { 'Preference-Applied': `wait=${waitS}` };
+      return { status: 200, headers: applied, body: await shown(record, client) };
+    } catch (error) {
+      events.emit('machinery:failed', { where: 'intake: reading', error: asError(error) });
+      return unavailable('The verification cannot be read now. Repeat the request.');
+    }
+  }
+
+  async function watch(
+    id: string,
+    enough: (record: VerificationRecord) => boolean,
+    waitS: number,
+    response: Response,
+  ): Promise<VerificationRecord | null> {
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    return await waiting.until(
+      id,
+      async () => await within(timeLimitMs, readVerification(redis, id)),
+      (record) => record === null || enough(record),
+      { limitMs: waitS * 1_000, signal: gone.signal },
+    );
+  }
+
+  async function shown(record: VerificationRecord, client: IntakeClient): Promise<VerificationResource> {
+    const resource = resourceOf(record);
+    if (record.sealedDetails === null) return resource;
+    if (client.resultsKey !== undefined) return { ...resource, details: record.sealedDetails };
+    try {
+      return { ...resource, details: (await deps.openDetails?.(record.sealedDetails)) ?? null };
+    } catch (error) {
+      // What became of the code is worth showing without them; null says that there are some.
+      events.emit('machinery:failed', { where: 'intake: opening details', error: asError(error) });
+      return { ...resource, details: null };
+    }
+  }
+
+  /** Null when `request.body` is the parsed body, else the answer to one that cannot be read. */
+  async function readBody(request: Request, response: Response): Promise<Answer | null> {
+    const mediaType = (request.get('Content-Type') ?? '').split(';', 1)[0] ?? '';
+    if (mediaType.trim().toLowerCase() !== 'application/json') {
+      return problem('unsupported-media-type', 'The Content-Type must be application/json.');
+    }
+    const error = await new Promise<unknown>((resolve) => parseJson(request, response, resolve));
+    if (error === undefined) return null;
+    switch ((error as { status?: unknown }).status) {
+      case 413:
+        return problem('body-too-large', `The body must have at most ${BODY_LIMIT_BYTES} bytes.`);
+      case 415:
+        return problem('unsupported-media-type', 'The body must be UTF-8 and have no Content-Encoding.');
+      default:
+        return problem('malformed-json', 'The body must be one JSON object.');
+    }
+  }
+
+  /** The request, or every fault of it, that of its key among them. */
+  function parseAll(body: unknown, idempotencyKey: string): VerificationRequest | FieldFault[] {
+    const keyProblem = idempotencyKeyProblem(idempotencyKey);
+    const faults: FieldFault[] = keyProblem === null ? [] : [{ field: 'Idempotency-Key', problem: keyProblem }];
+    try {
+      const request = parseRequest(body, deps.partitions);
+      return faults.length === 0 ? request : faults;
+    } catch (error) {
+      if (!(error instanceof InvalidRequestError)) throw error;
+      return [...faults, ...error.faults];
+    }
+  }
+}
+
+/** Something a waiting caller came for: an outcome, be it final or not. */
+function isDecided(record: VerificationRecord): boolean {
+  return record.sequence >= 1 && (record.final || record.state === 'awaiting');
+}
+
+/** Every key is compared, in the same time, whichever it is and however much of it fits. */
+function authentication(clients: readonly IntakeClient[]): (request: Request) => IntakeClient | null {
+  const known = clients.map((client) => ({ client, digest: digestOf(client.apiKey.reveal()) }));
+  return (request) => {
+    const [, key = ''] = /^Bearer +(\S+) *$/i.exec(request.get('Authorization') ?? '') ?? [];
+    const digest = digestOf(key);
+    let found: IntakeClient | null = null;
+    for (const { client, digest: expected } of known) if (timingSafeEqual(digest, expected)) found = client;
+    return found;
+  };
+}
+
+function digestOf(key: string): Buffer {
+  return createHash('sha256').update(key).digest();
+}
+
+/** RFC 7240: `Prefer: wait=10`, alone or among others. What is no number of seconds is ignored, more than 30 is 30. */
+function preferredWait(request: Request): number | null {
+  for (const preference of (request.get('Prefer') ?? '').split(',')) {
+    const [, seconds] = /^\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;|$)/i.exec(preference) ?? [];
+    if (seconds !== undefined && Number(seconds) >= 1) return Math.min(Number(seconds), LONGEST_WAIT_S);
+  }
+  return null;
+}
+
+function answerWith(route: Route) {
+  return async (request: Request, response: Response): Promise<void> => write(response, await route(request, response));
+}
+
+function write(response: Response, { status, headers, body }: Answer): void {
+  if (response.headersSent || response.destroyed) return;
+  const bytes = Buffer.from(JSON.stringify(body));
+  // By Node's own means: the framework would add a charset, which neither media type has.
+  response.writeHead(status, { 'Content-Type': 'application/json', ...headers, 'Content-Length': bytes.length });
+  response.end(bytes);
+}
+
+function methodNotAllowed(allow: string) {
+  return (_request: Request, response: Response): void => {
+    write(response, problem('method-not-allowed', `Only ${allow} is allowed here.`, { headers: { Allow: allow } }));
+  };
+}
+
+function unauthorized(): Answer {
+  return problem('unauthorized', 'Send the API key of a client as Authorization: Bearer <apiKey>.', {
+    headers: { 'WWW-Authenticate': 'Bearer realm="otp-pipeline"' },
+  });
+}
+
+function invalid(errors: readonly FieldFault[]): Answer {
+  return problem(
+    'invalid-request',
+    `${errors.length === 1 ? 'One field does' : `${errors.length} fields do`} not fit.`,
+    {
+      errors,
+    },
+  );
+}
+
+function unavailable(detail: string): Answer {
+  return problem('unavailable', detail, retryAfter(1_000));
+}
+
+function retryAfter(ms: number): { headers: Record<string, string> } {
+  return { headers: { 'Retry-After': String(Math.max(1, Math.ceil(ms / 1_000))) } };
+}

@@ -1,0 +1,195 @@
+/**
+ * The library's way in: the same acceptance as the HTTP intake's, in the caller's own process. It holds the public half
+ * of the sealing keys, so it cannot open what it has sealed.
+ */
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { EventBus } from '../events.ts';
+import { providers } from '../providers/index.ts';
+import type { connectRedis, RedisSettings } from '../redis/connections.ts';
+import { Secret } from '../secret.ts';
+import { type Acceptance, type AcceptingClient, accept } from './accept.ts';
+import { producerQueues } from './queues.ts';
+import { readVerification } from './reading.ts';
+import { resourceOf, type VerificationResource } from './record.ts';
+import { InvalidRequestError, idempotencyKeyProblem, type PartitionProfile } from './request.ts';
+import { publicKeySet, Sealer, type SealingKeySet, sealingKeySetSchema } from './sealing.ts';
+import { within } from './time-limit.ts';
+
+export interface ProducerOptions {
+  /** As it stands in the service's configuration: the key is also what idempotency fingerprints are made with. */
+  readonly client: { readonly id: string; readonly apiKey: string };
+  readonly redis: string | RedisSettings;
+  /** The service's JWK set or the path of its file; the public half is enough, and no other is kept. */
+  readonly sealingKeys: unknown;
+  /** The partitions as the service knows them; `adapter` defaults to the partition's name, `otpLifetimeMs` to 300000. */
+  readonly partitions: Readonly<Record<string, { readonly adapter?: string; readonly otpLifetimeMs?: number }>>;
+  /** After this a Redis that has not answered counts as away; 1000 by default. */
+  readonly timeLimitMs?: number;
+  /** Faults of the connection, which mends itself; they are not told otherwise. */
+  readonly onError?: (error: Error) => void;
+}
+
+export interface Enqueued {
+  readonly id: string;
+  /** This key had already been accepted: the id is that of the first time. */
+  readonly repeated: boolean;
+}
+
+export interface Producer {
+  /**
+   * @throws InvalidRequestError, IdempotencyMismatchError, AcceptInProgressError, AcceptanceUnknownError
+   * @example
+   * const { id } = await producer.enqueue(
+   *   { provider: 'cepta', otp: '012345', params: { transactionRef: 'TX12345ABC', paymentId: 'PAY1', md: 'data' } },
+   *   { idempotencyKey: 'order-17-code-1' },
+   * );
+   */
+  enqueue(body: unknown, options: { readonly idempotencyKey: string }): Promise<Enqueued>;
+  /**
+   * The verification as it stands, or null when this client has none of that id. `details` stay sealed: to the client's
+   * results key, or to the service's own, which GET opens.
+   */
+  read(id: string): Promise<VerificationResource | null>;
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** The key was used for another body. A new request needs a new key. */
+export class IdempotencyMismatchError extends Error {
+  override readonly name = 'IdempotencyMismatchError';
+}
+
+/** The same key with the same body is being accepted by somebody else; repeated a little later it gives that answer. */
+export class AcceptInProgressError extends Error {
+  override readonly name = 'AcceptInProgressError';
+}
+
+/** Redis is away or does not answer: it may or may not be accepted, and the same key repeated gives the one answer. */
+export class AcceptanceUnknownError extends Error {
+  override readonly name = 'AcceptanceUnknownError';
+}
+
+const TIME_LIMIT_MS = 1_000;
+
+const optionsSchema = z.looseObject({
+  client: z.looseObject({ id: z.string().min(1), apiKey: z.string().min(1) }),
+  partitions: z.record(
+    z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/, 'must be 1 to 40 of a-z, 0-9 and -'),
+    z.strictObject({ adapter: z.string().optional(), otpLifetimeMs: z.int().positive().optional() }),
+  ),
+  timeLimitMs: z.int().positive().optional(),
+});
+
+/** Everything that can be wrong with the options is said here, before a connection is opened. */
+export function producerOf(options: ProducerOptions, connect: typeof connectRedis): Producer {
+  const checked = optionsSchema.safeParse(options);
+  if (!checked.success) throw new Error(`createProducer: ${faultsIn(checked.error)}`);
+  const { timeLimitMs = TIME_LIMIT_MS, onError = () => {} } = options;
+  const client: AcceptingClient = { id: options.client.id, apiKey: new Secret(options.client.apiKey) };
+  const partitions = profilesOf(options.partitions);
+  const keySet = readKeySet(options.sealingKeys);
+
+  const redis = connect(options.redis, 'producer', { onError, name: 'otp-producer' });
+  const queues = producerQueues(redis);
+  const sealer = Sealer.create(keySet);
+  sealer.catch(() => {}); // told by the first enqueue
+  let closing: Promise<void> | null = null;
+
+  async function enqueue(body: unknown, { idempotencyKey }: { readonly idempotencyKey: string }): Promise<Enqueued> {
+    const keyProblem = idempotencyKeyProblem(idempotencyKey);
+    if (keyProblem !== null) throw new InvalidRequestError([{ field: 'idempotencyKey', problem: keyProblem }]);
+    const accepting = accept(client, idempotencyKey, asJson(body), {
+      redis,
+      sealer: await sealer,
+      events: new EventBus(),
+      partitions,
+      queue: queues.queue,
+    });
+    const acceptance = await within(timeLimitMs, accepting).catch((error: unknown): never => {
+      if (error instanceof InvalidRequestError) throw error;
+      throw new AcceptanceUnknownError(
+        'Redis is away or does not answer, so it is not known whether the verification was accepted; ' +
+          'repeating it with the same idempotencyKey is safe and gives the one answer',
+        { cause: error },
+      );
+    });
+    return enqueuedOf(acceptance);
+  }
+
+  async function read(id: string): Promise<VerificationResource | null> {
+    const record = await within(timeLimitMs, readVerification(redis, id));
+    if (record?.client !== client.id) return null;
+    return { ...resourceOf(record), ...(record.sealedDetails === null ? {} : { details: record.sealedDetails }) };
+  }
+
+  async function end(): Promise<void> {
+    // What is on its way gets its answer; a Redis that is away gets no further wait.
+    await within(timeLimitMs, Promise.all([queues.close(), redis.quit()])).catch(() => {});
+    redis.disconnect();
+  }
+  const close = (): Promise<void> => {
+    closing ??= end();
+    return closing;
+  };
+  return { enqueue, read, close, [Symbol.asyncDispose]: close };
+}
+
+function enqueuedOf(acceptance: Acceptance): Enqueued {
+  switch (acceptance.kind) {
+    case 'accepted':
+      return { id: acceptance.id, repeated: acceptance.repeated };
+    case 'mismatch':
+      throw new IdempotencyMismatchError('the idempotencyKey was used for another body: a new request needs a new one');
+    case 'in_progress':
+      throw new AcceptInProgressError(
+        'the same request is being accepted right now: repeat it with the same idempotencyKey',
+      );
+    case 'backlogged':
+      throw new Error('the library turns nothing away, so it was given somebody else’s answer');
+  }
+  return acceptance satisfies never;
+}
+
+/** What HTTP would have carried: without undefined, dates as text. So one body is one request, whichever way it comes. */
+function asJson(body: unknown): unknown {
+  try {
+    return JSON.parse(JSON.stringify(body) ?? 'null');
+  } catch {
+    throw new InvalidRequestError([{ field: '(body)', problem: 'must be what JSON can say' }]);
+  }
+}
+
+function profilesOf(partitions: ProducerOptions['partitions']): ReadonlyMap<string, PartitionProfile> {
+  return new Map(
+    Object.entries(partitions).map(([name, { adapter = name, otpLifetimeMs = 300_000 }]) => {
+      const definition = Object.hasOwn(providers, adapter) ? providers[adapter] : undefined;
+      if (!definition) {
+        const known = Object.keys(providers).join(', ');
+        throw new Error(`createProducer: partitions.${name}.adapter must be one of ${known}`);
+      }
+      return [name, { name, definition, otpLifetimeMs }];
+    }),
+  );
+}
+
+function readKeySet(given: unknown): SealingKeySet {
+  const parsed = sealingKeySetSchema.safeParse(typeof given === 'string' ? readJsonFile(given) : given);
+  if (parsed.success) return publicKeySet(parsed.data);
+  throw new Error(`createProducer: sealingKeys must be a JWK set of X25519 keys: ${faultsIn(parsed.error)}`);
+}
+
+function readJsonFile(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    // The cause of a parser may quote the file, and the file may hold private keys.
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'it is no JSON';
+    throw new Error(`createProducer: the file of sealingKeys cannot be read: ${code}`);
+  }
+}
+
+/** Paths and expectations, never a value. */
+function faultsIn(error: z.ZodError): string {
+  return error.issues.map(({ path, message }) => `${path.join('.') || 'options'}: ${message}`).join('; ');
+}
