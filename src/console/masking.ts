@@ -83,7 +83,8 @@ const boolean: Mask = (value) => (typeof value === 'boolean' ? value : masked(va
 const number: Mask = (value) => (typeof value === 'number' ? value : null);
 const smallNumber: Mask = (value) => (typeof value === 'number' && Math.abs(value) < SMALL ? value : masked(value));
 const unixTime: Mask = (value) => (typeof value === 'number' && value >= FIRST_TIME ? value : null);
-const isoTime: Mask = (value) => (isText(value, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/) ? value : masked(value));
+const isoTime: Mask = (value) =>
+  isText(value, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/) ? value : masked(value);
 
 function word(words: readonly string[]): Mask {
   return (value) => (typeof value === 'string' && words.includes(value) ? value : masked(value));
@@ -184,7 +185,7 @@ export function createBodyMask({ queues, partitions }: Shown): BodyMask {
     data: payload,
     returnValue: payload,
     isFailed: boolean,
-    externalUrl: fields({ displayText: word([STORY]), href: storyLink(partitions) }),
+    externalUrl: storyLink(partitions),
     groupId: masked,
     priority: number,
     attemptsStarted: number,
@@ -248,7 +249,10 @@ export function createBodyMask({ queues, partitions }: Shown): BodyMask {
     '/api/job-schedulers': fields({ schedulers: list(scheduler) }),
     '/api/queues/:queueName/metrics': fields({ completed: history, failed: history }),
     '/api/queues/:queueName/default-job-options': options,
-    '/api/queues/:queueName/rate-limit': fields({ supported: boolean, rateLimit: fields({ max: number, duration: number }) }),
+    '/api/queues/:queueName/rate-limit': fields({
+      supported: boolean,
+      rateLimit: fields({ max: number, duration: number }),
+    }),
     '/api/queues/:queueName/:jobId/logs': list(masked),
     '/api/queues/:queueName/:jobId/flow': fields({ nodeId: id, isFlowNode: boolean, flowRoot: flowNode }),
     '/api/queues/:queueName/:jobId': fields({ job, status: word(JOB_STATES) }),
@@ -267,8 +271,9 @@ export const STORY = 'Its story';
 
 function storyLink(partitions: readonly string[]): Mask {
   return (value) => {
-    const [, id = ''] = (typeof value === 'string' && /^\/verifications\/(.+)$/.exec(value)) || [];
-    return partitions.includes(partitionOf(id) ?? '') ? value : undefined;
+    const href = isObject(value) && typeof value.href === 'string' ? value.href : '';
+    const [, id = ''] = /^\/verifications\/(.+)$/.exec(href) ?? [];
+    return partitions.includes(partitionOf(id) ?? '') ? { displayText: STORY, href } : undefined;
   };
 }
 

@@ -22,9 +22,7 @@ export interface MetricDefinition {
 /** A call to a bank: tens of milliseconds when it is well, its time-out when it is not. */
 const CALL_SECONDS = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60] as const;
 /** What we add to it: a millisecond when idle; a backlog may last as long as a code lives. */
-const WAIT_SECONDS = [
-  0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300,
-] as const;
+const WAIT_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300] as const;
 /** Both together. */
 const VERIFICATION_SECONDS = [
   0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300,

@@ -10,6 +10,8 @@
 import {
   createHash,
   createHmac,
+  createPrivateKey,
+  createPublicKey,
   generateKeyPair,
   type KeyObject,
   randomBytes,
@@ -109,12 +111,20 @@ interface Flow {
   action: string;
 }
 
-export async function ayoconnect(world: World, encoding: 'hex' | 'base64'): Promise<ProviderSide> {
-  const pair = await promisify(generateKeyPair)('rsa', { modulusLength: 2048 });
+export async function ayoconnect(
+  world: World,
+  encoding: 'hex' | 'base64',
+  privateKeyPem?: string,
+): Promise<ProviderSide> {
+  const privateKey =
+    privateKeyPem === undefined
+      ? (await promisify(generateKeyPair)('rsa', { modulusLength: 2048 })).privateKey
+      : createPrivateKey(privateKeyPem);
+  const publicKey = createPublicKey(privateKey);
   const credentials = {
     clientId: randomBytes(16).toString('hex'), // 32 characters
     clientSecret: randomBytes(24).toString('hex'),
-    privateKey: pair.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
     merchantId: `M${randomBytes(3).toString('hex').slice(0, 5).toUpperCase()}`,
     channelId: '95221',
     callbackToken: randomBytes(24).toString('hex'),
@@ -152,7 +162,7 @@ export async function ayoconnect(world: World, encoding: 'hex' | 'base64'): Prom
   const tokenSignature =
     (call: IncomingCall, service: Service): Check =>
     () =>
-      rsaSigned(`${clientId}|${header(call, 'x-timestamp')}`, header(call, 'x-signature'), pair.publicKey)
+      rsaSigned(`${clientId}|${header(call, 'x-timestamp')}`, header(call, 'x-signature'), publicKey)
         ? null
         : refusedWith(service, '40100', 'X-SIGNATURE');
 

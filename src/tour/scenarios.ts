@@ -49,7 +49,15 @@ export function tourScenarios(now: number): Scenario[] {
   ];
   const spent = stops.at(-1) as Scenario;
   const oneMore = stop('cepta', 'another code for it: not sent, nothing is left to try', '445566', { unsent: true });
-  return [...stops, { ...oneMore, body: { ...oneMore.body, params: spent.body['params'] }, reference: spent.reference, afterPrevious: true }];
+  return [
+    ...stops,
+    {
+      ...oneMore,
+      body: { ...oneMore.body, params: spent.body['params'] },
+      reference: spent.reference,
+      afterPrevious: true,
+    },
+  ];
 }
 
 function stop(
@@ -60,10 +68,20 @@ function stop(
 ): Scenario {
   const { params, reference } = paramsOf(partition, otp);
   const operation = otp === null ? { operation: 'send' } : { operation: 'verify', otp };
-  return { partition, story, body: { provider: partition, ...operation, params, ...more }, reference, unsent, afterPrevious: false };
+  return {
+    partition,
+    story,
+    body: { provider: partition, ...operation, params, ...more },
+    reference,
+    unsent,
+    afterPrevious: false,
+  };
 }
 
-function paramsOf(partition: SandboxProvider, otp: string | null): { params: Record<string, unknown>; reference: string } {
+function paramsOf(
+  partition: SandboxProvider,
+  otp: string | null,
+): { params: Record<string, unknown>; reference: string } {
   const unique = (): string => randomUUID().replaceAll('-', '');
   switch (partition) {
     case 'hello-clever': {
@@ -95,7 +113,10 @@ function paramsOf(partition: SandboxProvider, otp: string | null): { params: Rec
     }
     case 'cepta': {
       const reference = `TX${unique().slice(0, 10).toUpperCase()}`;
-      return { params: { transactionRef: reference, paymentId: `PAY${unique().slice(0, 8)}`, md: 'merchant_data' }, reference };
+      return {
+        params: { transactionRef: reference, paymentId: `PAY${unique().slice(0, 8)}`, md: 'merchant_data' },
+        reference,
+      };
     }
   }
   return partition satisfies never;

@@ -17,7 +17,7 @@ import { newKey, writeKeySet } from '../key-files.ts';
 import { startService } from '../main.ts';
 import type { VerificationResource } from '../producers/record.ts';
 import type { SandboxEntry, SandboxProvider, TransactionView, Verdict } from '../sandbox/index.ts';
-import { DOWN, type Scenario, tourScenarios } from './scenarios.ts';
+import { DOWN, tourScenarios } from './scenarios.ts';
 import { type LedgerVerdict, type Row, TourTable } from './table.ts';
 
 export interface TourOptions {
@@ -111,7 +111,12 @@ async function takeTour(intake: string, apiKey: string, controlUrl: string): Pro
 async function travel(row: Row, intake: string, apiKey: string, changed: () => void): Promise<void> {
   const startedAt = performance.now();
   const authorization = `Bearer ${apiKey}`;
-  const accepted = await call('POST', `${intake}/v1/verifications`, { authorization, 'idempotency-key': randomUUID() }, row.scenario.body);
+  const accepted = await call(
+    'POST',
+    `${intake}/v1/verifications`,
+    { authorization, 'idempotency-key': randomUUID() },
+    row.scenario.body,
+  );
   if (accepted.status !== 202) throw new Error(`the intake answered ${accepted.status}: ${accepted.text}`);
   row.resource = accepted.json as VerificationResource;
   changed();
@@ -132,7 +137,8 @@ async function judge({ scenario, resource }: Row, controlUrl: string): Promise<L
     expected: Verdict;
   };
   const { codesReceived, charges, chargedAmount } = transaction;
-  const money = charges === 0 ? 'nothing charged' : charges === 1 ? `charged once, ${chargedAmount}` : `CHARGED ${charges} TIMES`;
+  const money =
+    charges === 0 ? 'nothing charged' : charges === 1 ? `charged once, ${chargedAmount}` : `CHARGED ${charges} TIMES`;
   const otp = String(scenario.body['otp'] ?? '');
   const words = scenario.unsent
     ? { otp: 'not_submitted', transaction: codesReceived.length === 0 ? 'pending' : expected.transaction }
@@ -141,7 +147,9 @@ async function judge({ scenario, resource }: Row, controlUrl: string): Promise<L
     charges > 1 ? money : '',
     new Set(codesReceived).size < codesReceived.length ? 'a code came twice' : '',
     scenario.unsent && codesReceived.includes(otp) ? 'the code was sent' : '',
-    resource?.otp !== words.otp || resource.transaction !== words.transaction ? `must be ${words.otp} / ${words.transaction}` : '',
+    resource?.otp !== words.otp || resource.transaction !== words.transaction
+      ? `must be ${words.otp} / ${words.transaction}`
+      : '',
   ].filter((fault) => fault !== '');
   return faults.length > 0
     ? { agrees: false, says: faults.join('; ') }
@@ -167,7 +175,12 @@ async function writeConfiguration(
       Object.entries(sandbox.providers).map(([name, entry]) => [
         name,
         // Impatient, so that the tour is over soon: a bank is given 30 s and asked again after 10.
-        { ...entry, timeoutMs: 2_000, rateLimit: { max: 50, perMs: 1_000 }, inquiry: { delaysMs: [500, 1_000, 2_000] } },
+        {
+          ...entry,
+          timeoutMs: 2_000,
+          rateLimit: { max: 50, perMs: 1_000 },
+          inquiry: { delaysMs: [500, 1_000, 2_000] },
+        },
       ]),
     ),
   };
@@ -177,13 +190,18 @@ async function writeConfiguration(
 
 async function startSandboxProcess(): Promise<SandboxProcess> {
   const cli = fileURLToPath(new URL('../cli.js', import.meta.url));
-  const child = spawn(process.execPath, [cli, 'sandbox', '--json', '--ends-with-stdin'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [cli, 'sandbox', '--json', '--ends-with-stdin'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   const line = await new Promise<string>((found, failed) => {
     createInterface({ input: child.stdout }).once('line', found);
     child.once('error', failed);
     child.once('exit', (code) => failed(new Error(`the sandbox ended with exit code ${code} before it was ready`)));
   });
-  const { control, providers } = JSON.parse(line) as { control: { url: string }; providers: SandboxProcess['providers'] };
+  const { control, providers } = JSON.parse(line) as {
+    control: { url: string };
+    providers: SandboxProcess['providers'];
+  };
   return { controlUrl: control.url, providers, stop: () => void child.stdin.end() };
 }
 

@@ -7,9 +7,9 @@
  * back to the caller, and worker.ts alone tells BullMQ.
  */
 import type { EventBus } from '../events.ts';
-import { openCode, type Opener, SealError, type SealedCode } from '../producers/sealing.ts';
 import type { VerificationRecord } from '../producers/record.ts';
-import type { BoundProvider, Call, Stamp, Verification } from '../providers/provider.ts';
+import { type Opener, openCode, SealError, type SealedCode } from '../producers/sealing.ts';
+import type { BoundProvider, Call, Outcome, Stamp, Verification } from '../providers/provider.ts';
 import { Secret } from '../secret.ts';
 import type { Evidence } from './decide.ts';
 import type { Facts, Journal } from './journal.ts';
@@ -18,7 +18,10 @@ import { newStamp } from './stamp.ts';
 import type { Reply, Transport } from './transport.ts';
 
 /** What the queue must do next. `at` in Unix ms by the clock of Redis. */
-export type Next = { readonly do: 'finish' } | { readonly do: 'later'; readonly at: number } | { readonly do: 'inquire'; readonly at: number };
+export type Next =
+  | { readonly do: 'finish' }
+  | { readonly do: 'later'; readonly at: number }
+  | { readonly do: 'inquire'; readonly at: number };
 
 export interface AttemptDependencies {
   readonly partition: string;
@@ -47,12 +50,19 @@ export async function attempt(id: string, deps: AttemptDependencies): Promise<Ne
     case 'begun': {
       const { record } = beginning;
       const queueWaitMs = record.beganAt - record.createdAt;
-      events.emit('attempt:begun', { id, partition, operation: record.operation, attempt: record.attempts, queueWaitMs });
+      events.emit('attempt:begun', {
+        id,
+        partition,
+        operation: record.operation,
+        attempt: record.attempts,
+        queueWaitMs,
+      });
       const [evidence, facts] = await submit(record, tokens.tokens, beginning.sendBefore, deps);
       return await conclude(record, evidence, facts, tokens.tokens, deps);
     }
     case 'evidence':
-      if (beginning.evidence.from === 'owner_dead') events.emit('resend:prevented', { id, partition, because: 'owner_dead' });
+      if (beginning.evidence.from === 'owner_dead')
+        events.emit('resend:prevented', { id, partition, because: 'owner_dead' });
       return await conclude(beginning.record, beginning.evidence, {}, {}, deps);
     case 'later':
       return { do: 'later', at: beginning.at };
@@ -83,7 +93,13 @@ export async function inquire(id: string, graceMs: number, deps: AttemptDependen
   const tokens = await sessions.tokens(inquiry.tokens, null);
   if (tokens.kind === 'unavailable') {
     const finding = { kind: 'nothing', documented: true, providerCode: tokens.code } as const;
-    return await conclude(record, { from: 'inquiry', finding, askedAt }, { found: 'nothing', code: tokens.code }, {}, deps);
+    return await conclude(
+      record,
+      { from: 'inquiry', finding, askedAt },
+      { found: 'nothing', code: tokens.code },
+      {},
+      deps,
+    );
   }
   const subject = { reference: record.reference, params: record.plainParams };
   const startedAt = performance.now();
@@ -112,12 +128,15 @@ export async function conclude(
   if (published !== null) deps.published();
   if (verdict.do === 'nothing' || verdict.do === 'contradict') return { do: 'finish' };
   if (verdict.dropTokens) await deps.sessions.drop(verdict.dropTokens, tokens);
-  if (verdict.slowDownMs) await deps.slowDown(evidence.from === 'inquiry' ? 'inquiry' : 'verification', verdict.slowDownMs);
+  if (verdict.slowDownMs)
+    await deps.slowDown(evidence.from === 'inquiry' ? 'inquiry' : 'verification', verdict.slowDownMs);
   switch (verdict.do) {
     case 'settle':
       return { do: 'finish' };
     case 'await':
-      return verdict.inquireInMs === null ? { do: 'finish' } : { do: 'inquire', at: deps.journal.now() + verdict.inquireInMs };
+      return verdict.inquireInMs === null
+        ? { do: 'finish' }
+        : { do: 'inquire', at: deps.journal.now() + verdict.inquireInMs };
     case 'retry':
       return { do: 'later', at: deps.journal.now() + verdict.inMs };
   }
@@ -141,7 +160,11 @@ async function submit(
     code = await openCode(deps.opener, record.sealedCode, id, partition);
   } catch (error) {
     // Another worker may hold the key; the deadline still holds.
-    events.emit('seal:unopened', { id, partition, fault: error instanceof SealError ? error.message : 'not a SealError' });
+    events.emit('seal:unopened', {
+      id,
+      partition,
+      fault: error instanceof SealError ? error.message : 'not a SealError',
+    });
     return notSent('CANNOT_OPEN', true);
   }
 
@@ -156,21 +179,32 @@ async function submit(
     return notSent('CANNOT_BUILD', false); // buildRequest threw: the transport itself never does
   }
   tellCall(name, reply, startedAt, deps);
-  if (reply.kind !== 'not_sent' && reply.sentAt > Math.max(sendBefore, deadline)) events.emit('send:late', { id, partition });
+  if (reply.kind !== 'not_sent' && reply.sentAt > Math.max(sendBefore, deadline))
+    events.emit('send:late', { id, partition });
   switch (reply.kind) {
     case 'not_sent':
       return notSent(reply.code, true);
     case 'lost':
       return [{ from: 'lost', code: reply.code }, { code: reply.code }];
     case 'answered': {
-      const outcome = operation.interpret(reply.response, reference);
+      const outcome = mendable(operation.interpret(reply.response, reference), tokens);
       if (outcome.kind === 'unknown' && !outcome.documented) {
         events.emit('answer:unexpected', { id, partition, call: name, providerCode: outcome.providerCode });
       }
-      return [{ from: 'answer', outcome }, { outcome: outcome.kind, code: outcome.providerCode, status: reply.response.status }];
+      return [
+        { from: 'answer', outcome },
+        { outcome: outcome.kind, code: outcome.providerCode, status: reply.response.status },
+      ];
     }
   }
   return reply satisfies never;
+}
+
+/** A token that the caller brought along cannot be renewed by us: sending again would only be refused again. */
+function mendable(outcome: Outcome, tokens: Stamp['tokens']): Outcome {
+  if (outcome.kind !== 'refused' || outcome.remedy.do !== 'new_token') return outcome;
+  const ours = outcome.remedy.tokens.some((call) => tokens[call] !== undefined);
+  return ours ? outcome : { ...outcome, remedy: { do: 'none' } };
 }
 
 function notSent(code: string, remediable: boolean): [Evidence, Facts] {
@@ -185,7 +219,8 @@ async function tokensFor(id: string, deps: AttemptDependencies): Promise<Tokens>
   if (!operation.tokensNeedParams) return await sessions.tokens(operation.tokens(null), null);
 
   const record = await journal.read(id);
-  if (record?.state !== 'queued' || record.sealedCode === null) return { kind: 'unavailable', code: 'NOT_QUEUED', remediable: true };
+  if (record?.state !== 'queued' || record.sealedCode === null)
+    return { kind: 'unavailable', code: 'NOT_QUEUED', remediable: true };
   try {
     const { params } = await openCode(opener, record.sealedCode, id, partition);
     return await sessions.tokens(operation.tokens(params), params);
@@ -196,12 +231,21 @@ async function tokensFor(id: string, deps: AttemptDependencies): Promise<Tokens>
 }
 
 /** No token, so nothing can be submitted: what is still queued waits or ends, what is further on is left alone. */
-async function withoutTokens(id: string, tokens: Extract<Tokens, { kind: 'unavailable' }>, deps: AttemptDependencies): Promise<Next> {
+async function withoutTokens(
+  id: string,
+  tokens: Extract<Tokens, { kind: 'unavailable' }>,
+  deps: AttemptDependencies,
+): Promise<Next> {
   const record = await deps.journal.read(id);
   if (record?.state === 'awaiting' && record.nextInquiryAt > 0) return { do: 'inquire', at: record.nextInquiryAt };
   if (record?.state !== 'queued') return { do: 'finish' };
   const { code, remediable, retryAfterMs } = tokens;
-  const evidence: Evidence = { from: 'not_sent', code, remediable, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+  const evidence: Evidence = {
+    from: 'not_sent',
+    code,
+    remediable,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  };
   return await conclude(record, evidence, { code }, {}, deps);
 }
 

@@ -9,8 +9,9 @@
  * A "no" is always the answer to the only submission of its transaction that can still matter: while one is sending or
  * unknown, begin lets no other pass, so an "already used" can never be the echo of our own first success.
  */
-import type { Amount, Finding, NextStep, Outcome, Reason, ReportedAmount, TokenCall } from '../providers/provider.ts';
+
 import type { Standing, State } from '../producers/record.ts';
+import type { Amount, Finding, NextStep, Outcome, Reason, ReportedAmount, TokenCall } from '../providers/provider.ts';
 import { backoffMs } from './backoff.ts';
 
 /** Something that became known about one attempt, or about the money. */
@@ -115,7 +116,8 @@ export function decide(evidence: Evidence, situation: Situation, policy: Policy)
       if (situation.state !== 'queued') return { do: 'nothing' };
       return notSubmitted(evidence.reason, evidence.transaction, nextStepAtReference(evidence), situation, policy);
     case 'patience_over':
-      if (situation.state !== 'awaiting' || situation.standing === null || situation.needsReview) return { do: 'nothing' };
+      if (situation.state !== 'awaiting' || situation.standing === null || situation.needsReview)
+        return { do: 'nothing' };
       return { ...askAgain(situation.standing, situation, policy), inquireInMs: null, publish: 'review' };
     case 'inquiry':
       return onFinding(evidence.finding, evidence.askedAt, situation, policy);
@@ -131,7 +133,13 @@ function onAnswer(outcome: Outcome, situation: Situation, policy: Policy): Verdi
       if (outcome.transaction === 'pending') {
         return {
           do: 'await',
-          standing: { otp: 'accepted', transaction: 'pending', reason: null, nextStep: outcome.nextStep ?? 'wait', providerCode },
+          standing: {
+            otp: 'accepted',
+            transaction: 'pending',
+            reason: null,
+            nextStep: outcome.nextStep ?? 'wait',
+            providerCode,
+          },
           attemptsRemaining: remaining(situation, policy, outcome.attemptsRemaining),
           ...nextInquiry(situation, policy, 'awaiting'),
           notPaid: false,
@@ -143,14 +151,21 @@ function onAnswer(outcome: Outcome, situation: Situation, policy: Policy): Verdi
       }
       return {
         do: 'settle',
-        standing: { otp: 'accepted', transaction: outcome.transaction, reason: null, nextStep: outcome.nextStep ?? 'none', providerCode },
+        standing: {
+          otp: 'accepted',
+          transaction: outcome.transaction,
+          reason: null,
+          nextStep: outcome.nextStep ?? 'none',
+          providerCode,
+        },
         attemptsRemaining: remaining(situation, policy, outcome.attemptsRemaining),
         code: 'used',
         ...found,
       };
     }
     case 'rejected': {
-      const attemptsRemaining = outcome.transaction === 'failed' ? 0 : remaining(situation, policy, outcome.attemptsRemaining);
+      const attemptsRemaining =
+        outcome.transaction === 'failed' ? 0 : remaining(situation, policy, outcome.attemptsRemaining);
       const anotherCode = attemptsRemaining !== null && attemptsRemaining > 0;
       return {
         do: 'settle',
@@ -191,11 +206,22 @@ function onRefused(outcome: Extract<Outcome, { kind: 'refused' }>, situation: Si
     return { do: 'retry', inMs: waitMs, because: 'refused', ...consequences };
   }
   const reason: Reason = throttled ? 'provider_unavailable' : 'misconfigured';
-  return { ...notSubmitted(reason, 'pending', throttled ? 'reenter_code' : 'contact_support', situation, policy, outcome.providerCode), ...consequences };
+  return {
+    ...notSubmitted(
+      reason,
+      'pending',
+      throttled ? 'reenter_code' : 'contact_support',
+      situation,
+      policy,
+      outcome.providerCode,
+    ),
+    ...consequences,
+  };
 }
 
 function onNotSent(evidence: Extract<Evidence, { from: 'not_sent' }>, situation: Situation, policy: Policy): Verdict {
-  const end = (reason: Reason, nextStep: NextStep): Verdict => notSubmitted(reason, 'pending', nextStep, situation, policy);
+  const end = (reason: Reason, nextStep: NextStep): Verdict =>
+    notSubmitted(reason, 'pending', nextStep, situation, policy);
   // It was called unknown meanwhile and its code destroyed; now it is proved that it never left.
   if (situation.state === 'awaiting') return end('provider_unavailable', 'reenter_code');
   if (situation.now >= situation.deadline) return end('deadline_passed', 'request_new_code');
@@ -213,10 +239,17 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
   switch (finding.kind) {
     case 'paid': {
       const found = finding.details ? { details: finding.details } : {};
-      if (!amountAgrees(situation.amount, finding.amounts)) return amountMismatch(finding.providerCode, situation, policy, found);
+      if (!amountAgrees(situation.amount, finding.amounts))
+        return amountMismatch(finding.providerCode, situation, policy, found);
       return {
         do: 'settle',
-        standing: { otp: 'accepted', transaction: 'succeeded', reason: null, nextStep: 'none', providerCode: finding.providerCode },
+        standing: {
+          otp: 'accepted',
+          transaction: 'succeeded',
+          reason: null,
+          nextStep: 'none',
+          providerCode: finding.providerCode,
+        },
         attemptsRemaining: remaining(situation, policy),
         code: 'used',
         ...found,
@@ -242,7 +275,13 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
       if (!lateEnough || standing.otp !== 'unknown') return askAgain(standing, situation, policy);
       return {
         do: 'settle',
-        standing: { otp: 'unknown', transaction: 'pending', reason: standing.reason, nextStep: 'reenter_code', providerCode: finding.providerCode },
+        standing: {
+          otp: 'unknown',
+          transaction: 'pending',
+          reason: standing.reason,
+          nextStep: 'reenter_code',
+          providerCode: finding.providerCode,
+        },
         attemptsRemaining: remaining(situation, policy),
         code: 'untouched',
       };
@@ -287,7 +326,13 @@ function notSubmitted(
 ): Verdict {
   return {
     do: 'settle',
-    standing: { otp: 'not_submitted', transaction: policy.effect === 'none' ? 'none' : transaction, reason, nextStep, providerCode },
+    standing: {
+      otp: 'not_submitted',
+      transaction: policy.effect === 'none' ? 'none' : transaction,
+      reason,
+      nextStep,
+      providerCode,
+    },
     // Nothing was submitted, so this one does not count.
     attemptsRemaining: situation.takesCode && reason === 'budget_spent' ? 0 : null,
     code: 'untouched',
@@ -297,7 +342,13 @@ function notSubmitted(
 function amountMismatch(providerCode: string, situation: Situation, policy: Policy, found: Consequences): Verdict {
   return {
     do: 'await',
-    standing: { otp: 'unknown', transaction: 'unknown', reason: 'amount_mismatch', nextStep: 'contact_support', providerCode },
+    standing: {
+      otp: 'unknown',
+      transaction: 'unknown',
+      reason: 'amount_mismatch',
+      nextStep: 'contact_support',
+      providerCode,
+    },
     attemptsRemaining: remaining(situation, policy),
     inquireInMs: null,
     publish: situation.needsReview ? null : 'review',

@@ -99,7 +99,10 @@ export class Forwarder {
       }
     } catch (error) {
       // Unacknowledged entries are claimed again later; nothing is lost.
-      this.#deps.events.emit('machinery:failed', { where: `forwarder of ${this.#deps.partition}`, error: asError(error) });
+      this.#deps.events.emit('machinery:failed', {
+        where: `forwarder of ${this.#deps.partition}`,
+        error: asError(error),
+      });
     }
   }
 
@@ -113,7 +116,10 @@ export class Forwarder {
 
   async #abandoned(): Promise<StreamEntry[]> {
     const { redis, keys, worker } = this.#deps;
-    const reply = (await redis.xautoclaim(keys.outbox, GROUP, worker, ABANDONED_MS, '0', 'COUNT', BATCH)) as [string, StreamEntry[]];
+    const reply = (await redis.xautoclaim(keys.outbox, GROUP, worker, ABANDONED_MS, '0', 'COUNT', BATCH)) as [
+      string,
+      StreamEntry[],
+    ];
     return reply[1].filter(([, fields]) => fields !== null);
   }
 
@@ -130,10 +136,16 @@ export class Forwarder {
     await Promise.all([
       ...[...byQueue].map(([queue, results]) => this.#publish(queue, results)),
       ...published.map(({ record }) => redis.publish(PUBLISHED_CHANNEL, `${record.id}.${record.sequence}`)),
-      ...published.filter(({ record }) => record.final).map(({ record }) => redis.pexpire(record.claimKey, retentionMs + CLAIM_MARGIN_MS)),
+      ...published
+        .filter(({ record }) => record.final)
+        .map(({ record }) => redis.pexpire(record.claimKey, retentionMs + CLAIM_MARGIN_MS)),
     ]);
     const ids = entries.map(([entryId]) => entryId);
-    await redis.multi().xack(keys.outbox, GROUP, ...ids).xdel(keys.outbox, ...ids).exec();
+    await redis
+      .multi()
+      .xack(keys.outbox, GROUP, ...ids)
+      .xdel(keys.outbox, ...ids)
+      .exec();
     for (const { record, type } of published) {
       const sinceAcceptedMs = record.sequence === 1 ? record.updatedAt - record.createdAt : null;
       events.emit('result:published', { id: record.id, partition, type, sequence: record.sequence, sinceAcceptedMs });

@@ -9,7 +9,7 @@ import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers
 import { type HistoryEntry, readRecord, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
-import { type Evidence, type Policy, type Situation, type Verdict, decide } from './decide.ts';
+import { decide, type Evidence, type Policy, type Situation, type Verdict } from './decide.ts';
 
 /** A worker whose heartbeat is older than this is dead to the others; its attempts become unknown, never sent again. */
 export const HEARTBEAT_LIFE_MS = 6_000;
@@ -281,7 +281,8 @@ export class Journal {
         change.clear.push('code');
         // The provider itself has answered: nothing of this attempt is on its way any more. A lost answer, or one
         // that a proxy may have given, says no such thing.
-        if (evidence.from === 'answer' && verdict.standing.otp === 'accepted') change.set['inFlightUntil'] = String(now);
+        if (evidence.from === 'answer' && verdict.standing.otp === 'accepted')
+          change.set['inFlightUntil'] = String(now);
         change.set['inquiries'] = String(arrived ? 0 : situation.inquiries);
         if (verdict.inquireInMs === null) {
           change.clear.push('nextInquiryAt');

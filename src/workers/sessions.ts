@@ -4,7 +4,7 @@
  */
 import type { EventBus } from '../events.ts';
 import type { PartitionKeys } from '../producers/job.ts';
-import { type Opener, type Sealer, SealError } from '../producers/sealing.ts';
+import { type Opener, SealError, type Sealer } from '../producers/sealing.ts';
 import type { BoundProvider, Params, Stamp, TokenCall } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Secret } from '../secret.ts';
@@ -14,7 +14,12 @@ import type { Transport } from './transport.ts';
 export type Tokens =
   | { readonly kind: 'ready'; readonly tokens: Stamp['tokens'] }
   /** `remediable` false: asking again will not help, our credentials are refused. Nothing was submitted. */
-  | { readonly kind: 'unavailable'; readonly code: string; readonly remediable: boolean; readonly retryAfterMs?: number };
+  | {
+      readonly kind: 'unavailable';
+      readonly code: string;
+      readonly remediable: boolean;
+      readonly retryAfterMs?: number;
+    };
 
 interface Token {
   readonly value: string;
@@ -125,7 +130,10 @@ export class Sessions {
       case 'token': {
         // Short-lived tokens (five minutes) keep most of their life; long ones end a minute early.
         const spare = Math.min(SPARE_LIFE_MS, answer.expiresInMs * 0.1);
-        return { kind: 'token', token: { value: answer.token.reveal(), expiresAt: Date.now() + answer.expiresInMs - spare } };
+        return {
+          kind: 'token',
+          token: { value: answer.token.reveal(), expiresAt: Date.now() + answer.expiresInMs - spare },
+        };
       }
       case 'refused':
         return {

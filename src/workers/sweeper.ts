@@ -74,7 +74,10 @@ export class Sweeper {
         if (now >= record.expiresAt) return await conclude(record, { from: 'deadline' });
         await this.#putBack(verifications, record, Math.max(0, record.notBefore - now));
         // Behind a long backlog, look less and less often.
-        return await journal.lookAgain(id, Math.min(record.expiresAt, now + Math.max(LOOK_AGAIN_MS, now - record.createdAt)));
+        return await journal.lookAgain(
+          id,
+          Math.min(record.expiresAt, now + Math.max(LOOK_AGAIN_MS, now - record.createdAt)),
+        );
       case 'sending':
         if (now <= record.inFlightUntil && (await journal.ownerLives(record))) {
           return await journal.lookAgain(id, now + OWNER_LOOK_AGAIN_MS);

@@ -106,9 +106,12 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#timers.push(setTimeout(() => this.#end('TIMEOUT'), timeoutMs));
     if (Number.isFinite(sendBefore)) {
       this.#timers.push(
-        setTimeout(() => {
-          if (this.#sentAt === null) this.#end('SEND_BEFORE_PASSED');
-        }, Math.max(0, sendBefore - performance.now())),
+        setTimeout(
+          () => {
+            if (this.#sentAt === null) this.#end('SEND_BEFORE_PASSED');
+          },
+          Math.max(0, sendBefore - performance.now()),
+        ),
       );
     }
   }

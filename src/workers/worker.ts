@@ -113,7 +113,16 @@ export class PartitionWorker {
       provider,
       journal: this.journal,
       transport: this.#transport,
-      sessions: new Sessions({ partition, provider, transport: this.#transport, redis, keys, sealer: deps.sealer, opener: deps.opener, events }),
+      sessions: new Sessions({
+        partition,
+        provider,
+        transport: this.#transport,
+        redis,
+        keys,
+        sealer: deps.sealer,
+        opener: deps.opener,
+        events,
+      }),
       opener: deps.opener,
       events,
       sealDetails: deps.sealDetails,
@@ -164,7 +173,11 @@ export class PartitionWorker {
     await this.#forwarder.start();
     this.#sweeper.start();
     for (const worker of [this.#verifications, this.#inquiries]) {
-      worker.run().catch((error) => this.#events.emit('machinery:failed', { where: `worker of ${this.#partition}`, error: asError(error) }));
+      worker
+        .run()
+        .catch((error) =>
+          this.#events.emit('machinery:failed', { where: `worker of ${this.#partition}`, error: asError(error) }),
+        );
     }
   }
 

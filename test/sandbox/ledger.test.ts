@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { magicValues, type SandboxProvider, startSandbox } from '../../src/sandbox/index.ts';
-import { beqelal, call, cepta, helloClever, type Wire } from './wire.ts';
+import { beqelal, call, cepta, helloClever, privateKey, type Wire } from './wire.ts';
 
 const get = (path: string): Wire => ({ method: 'GET', path, headers: {}, body: '' });
 const post = (path: string, body: unknown): Wire => ({
@@ -34,7 +34,7 @@ test('what was decided is in the file before the client can know of it, even whe
   const directory = await mkdtemp(join(tmpdir(), 'sandbox-'));
   const ledgerFile = join(directory, 'ledger.jsonl');
   try {
-    await using sandbox = await startSandbox({ settleAfterMs: 0, ledgerFile });
+    await using sandbox = await startSandbox({ ayoconnectPrivateKey: privateKey, settleAfterMs: 0, ledgerFile });
     const entry = sandbox.providers.cepta;
     const lines = () =>
       readFileSync(ledgerFile, 'utf8')
@@ -73,16 +73,20 @@ test('what was decided is in the file before the client can know of it, even whe
 });
 
 test('an answer is held back for answerDelayMs, its entries are not', async () => {
-  await using sandbox = await startSandbox({ settleAfterMs: 0, answerDelayMs: 60_000 });
+  await using sandbox = await startSandbox({
+    ayoconnectPrivateKey: privateKey,
+    settleAfterMs: 0,
+    answerDelayMs: 60_000,
+  });
   const entry = sandbox.providers.beqelal;
-  const reply = call(entry.baseUrl, beqelal.authorize(entry, 'SLOW1', 123456), 10_000);
+  const reply = call(entry.baseUrl, beqelal.authorize(entry, 'SLOW1', 123456));
   await until(async () => sandbox.ledger.transaction('beqelal', 'SLOW1').charges === 1);
   await sandbox.takeDown('beqelal');
   expect((await reply).lost).toBeDefined();
 });
 
 test('a provider taken down refuses connections, the others do not, and it comes back on its port', async () => {
-  await using sandbox = await startSandbox({ settleAfterMs: 0 });
+  await using sandbox = await startSandbox({ ayoconnectPrivateKey: privateKey, settleAfterMs: 0 });
   const { cepta: down, beqelal: other } = sandbox.providers;
   const held = call(down.baseUrl, cepta.validate(down, 'HELD1', '800003'));
   await until(async () => sandbox.ledger.transaction('cepta', 'HELD1').charges === 1);
@@ -103,7 +107,7 @@ test('a provider taken down refuses connections, the others do not, and it comes
 });
 
 test('the control server shows the ledger and steers the providers', async () => {
-  await using sandbox = await startSandbox({ settleAfterMs: 0 });
+  await using sandbox = await startSandbox({ ayoconnectPrivateKey: privateKey, settleAfterMs: 0 });
   const { url } = sandbox.control;
   const ask = async (wire: Wire) => call(url, wire);
   expect((await ask(get('/healthz'))).json).toEqual({ status: 'ok' });
@@ -160,13 +164,15 @@ test('two sandboxes share nothing: other ports, other keys, other ledgers', asyn
 });
 
 test('a port that is taken fails the start and leaves nothing listening', async () => {
-  await using sandbox = await startSandbox();
+  await using sandbox = await startSandbox({ ayoconnectPrivateKey: privateKey });
   const taken = Number(new URL(sandbox.providers.cepta.baseUrl).port);
-  await expect(startSandbox({ ports: { cepta: taken } })).rejects.toThrow(/EADDRINUSE/);
+  await expect(startSandbox({ ayoconnectPrivateKey: privateKey, ports: { cepta: taken } })).rejects.toThrow(
+    /EADDRINUSE/,
+  );
 });
 
 test('nothing is left behind after close', async () => {
-  const sandbox = await startSandbox({ settleAfterMs: 60_000 });
+  const sandbox = await startSandbox({ ayoconnectPrivateKey: privateKey, settleAfterMs: 60_000 });
   const entry = sandbox.providers['hello-clever'];
   await call(entry.baseUrl, helloClever.confirm(entry, 'OPEN1', '123456'));
   await sandbox.takeDown('cepta', 60_000);

@@ -10,10 +10,12 @@ import {
   inquiryWord,
   jakarta,
   lipaLater,
+  privateKey,
   type Reply,
 } from './wire.ts';
 
-const started = (options: SandboxOptions = {}) => startSandbox({ settleAfterMs: 0, ...options });
+const started = (options: SandboxOptions = {}) =>
+  startSandbox({ ayoconnectPrivateKey: privateKey, settleAfterMs: 0, ...options });
 
 /** Asks until the answer is the wanted one. The test's own time limit ends it otherwise. */
 async function until(ask: () => Promise<Reply>, wanted: (reply: Reply) => boolean): Promise<Reply> {
@@ -256,4 +258,26 @@ test.concurrent('a code submitted twice is charged twice, at every provider that
       chargedAmount: '200.00',
     });
   }
+});
+
+test("these tests' own signatures agree with examples they did not compute", () => {
+  // The published example of https://docs.payments.of.ayoconnect.id: dummy values, hexadecimal.
+  const ayo = { baseUrl: '', options: {}, credentials: { clientSecret: 'fceda4da-ae95-4d14-8cb6-eef392139a2c' } };
+  const body =
+    '{"partnerReferenceNo":"qic5taezfgta7yhn74u7cppr47wan027","authCode":"8ecx3bnfk9bu2o4y0z8ur8pfhH12eltF","merchantId":"AYOPOP"}';
+  const tokens = { b2b: 'ed8f7f42a6d741fbb891bae654e81678', b2b2c: '' };
+  const path = '/api/v2/registration-account-binding';
+  expect(ayoconnect.signed(ayo, path, tokens, body, '', '2023-03-28T22:13:27+07:00').headers['x-signature']).toBe(
+    '2e955289baf7f297dda75b830c00f15b81a71710c2d0a0bbdf5884ae15bf47bb46e627a0b25cff1c1da16c42682ec69945950a1b120b6be490a53b7d613cf7e4',
+  );
+  // Cepta prints none. `printf '%s' "$ts$method$path$body" | openssl dgst -sha256 -hmac example-secret` gives these.
+  const cep = { baseUrl: '', options: {}, credentials: { secretKey: 'example-secret', accessKey: 'k' } };
+  const signature = (wire: ReturnType<typeof cepta.status>) =>
+    cepta.sign(cep, wire, 1732881747).headers['x-access-signature'];
+  expect(signature(cepta.validate(cep, 'TX12345ABC', '123456'))).toBe(
+    'de331adf3935cb42517090cd00c90b4044010008e9d95ff98dd15bce83d15210',
+  );
+  expect(signature(cepta.status(cep, 'exampleRef'))).toBe(
+    '0a6f4dc25713f2f10e9d93c9e8b002c923ac919ad2eac5e68f72f022fef401a8',
+  );
 });

@@ -9,6 +9,7 @@ import {
   id32,
   jakarta,
   lipaLater,
+  privateKey,
   type Tokens,
   type Wire,
 } from './wire.ts';
@@ -18,8 +19,8 @@ let signing: Sandbox;
 let tokens: { lipa: string; ayo: Tokens };
 beforeAll(async () => {
   [plainly, signing] = await Promise.all([
-    startSandbox({ settleAfterMs: 0 }),
-    startSandbox({ settleAfterMs: 0, ceptaAuthScheme: 'hmac' }),
+    startSandbox({ ayoconnectPrivateKey: privateKey, settleAfterMs: 0 }),
+    startSandbox({ ayoconnectPrivateKey: privateKey, settleAfterMs: 0, ceptaAuthScheme: 'hmac' }),
   ]);
   tokens = {
     lipa: await lipaLater.freshToken(plainly.providers['lipa-later']),

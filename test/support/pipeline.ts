@@ -4,7 +4,7 @@ import { Queue } from 'bullmq';
 import { EventBus, type EventName, type Events } from '../../src/events.ts';
 import { type AcceptDependencies, accept } from '../../src/producers/accept.ts';
 import { partitionKeys, partitionOf, resultsPrefix, type VerificationJob } from '../../src/producers/job.ts';
-import { type VerificationResource, resourceOf } from '../../src/producers/record.ts';
+import { resourceOf, type VerificationResource } from '../../src/producers/record.ts';
 import { generateSealingKey, Opener, Sealer, type SealingKeySet } from '../../src/producers/sealing.ts';
 import { providers } from '../../src/providers/index.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
@@ -52,7 +52,11 @@ const SETTINGS = {
 
 export async function startPipeline(
   partitions: Record<string, PartitionEntry>,
-  { workers: withWorkers = true, server: given, keySet: givenKeys }: { workers?: boolean; server?: TestRedis; keySet?: SealingKeySet } = {},
+  {
+    workers: withWorkers = true,
+    server: given,
+    keySet: givenKeys,
+  }: { workers?: boolean; server?: TestRedis; keySet?: SealingKeySet } = {},
 ): Promise<Pipeline> {
   const server = given ?? (await startTestRedis());
   const events = new EventBus();
@@ -144,7 +148,8 @@ export async function startPipeline(
     for (;;) {
       const resource = await read(id);
       if (is(resource)) return resource;
-      if (Date.now() > giveUpAt) throw new Error(`not within ${withinMs} ms; last seen: ${JSON.stringify(resource, null, 1)}`);
+      if (Date.now() > giveUpAt)
+        throw new Error(`not within ${withinMs} ms; last seen: ${JSON.stringify(resource, null, 1)}`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   };
@@ -188,7 +193,11 @@ export function bodyFor(provider: string, otp: string, given: Record<string, unk
   const unique = randomUUID().replaceAll('-', '');
   const params: Record<string, Record<string, unknown>> = {
     'hello-clever': { uuid: unique.slice(0, 8).toUpperCase() },
-    'lipa-later': { id_number: unique.slice(0, 8), phone_number: `+2547${String(Date.now()).slice(-8)}`, item_value: '1000' },
+    'lipa-later': {
+      id_number: unique.slice(0, 8),
+      phone_number: `+2547${String(Date.now()).slice(-8)}`,
+      item_value: '1000',
+    },
     ayoconnect: {
       originalPartnerReferenceNo: unique,
       originalReferenceNo: randomUUID().replaceAll('-', ''),

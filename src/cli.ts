@@ -1,0 +1,355 @@
+#!/usr/bin/env node
+/** The `otp` command: a thin face over the rooms. Every command has --help and --json; faults go to stderr, exit code 1 or 2. */
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import pc from 'picocolors';
+import { type Config, ConfigError, loadConfig } from './config.ts';
+import { EventBus } from './events.ts';
+import { KeyFileError, newKey, readKeySet, writeKeySet } from './key-files.ts';
+import { ROLES, type Role, StartError, startService } from './main.ts';
+import { accept } from './producers/accept.ts';
+import { PUBLISHED_CHANNEL, partitionOf } from './producers/job.ts';
+import { producerQueues } from './producers/queues.ts';
+import { readVerification } from './producers/reading.ts';
+import { resourceOf, type VerificationResource } from './producers/record.ts';
+import { InvalidRequestError } from './producers/request.ts';
+import { publicKeySet, Sealer } from './producers/sealing.ts';
+import { Waiting } from './producers/waiting.ts';
+import { connectRedis, type RedisConnection } from './redis/connections.ts';
+import { findEmbeddedRedis } from './redis/embedded.ts';
+import { startSandbox } from './sandbox/index.ts';
+import { tour } from './tour/tour.ts';
+
+/** A fault that the person at the terminal can mend; shown without a stack. */
+class CommandError extends Error {
+  override readonly name = 'CommandError';
+}
+
+const KNOWN_FAULTS = [CommandError, ConfigError, KeyFileError, StartError, InvalidRequestError];
+
+const configOption = new Option('-c, --config <file>', 'configuration file (YAML or JSON)').env('OTP_CONFIG');
+const jsonOption = new Option('--json', 'one JSON document per line instead of text');
+
+const program = new Command('otp')
+  .description('Carries OTP verifications to payment providers: no code is submitted twice, no outcome is guessed.')
+  .version(
+    (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version,
+  )
+  .showHelpAfterError('(add --help for what is expected)');
+
+program
+  .command('serve')
+  .description('runs the service from a configuration: never against a sandbox by itself')
+  .addOption(configOption)
+  .option('--roles <roles>', `any of ${ROLES.join(',')}`, parseRoles, [...ROLES])
+  .addOption(jsonOption)
+  .addHelpText('after', '\nExamples:\n  otp serve --config otp.yaml\n  otp serve --config otp.yaml --roles worker')
+  .action(async ({ config, roles, json }: { config?: string; roles: Role[]; json?: boolean }) => {
+    const service = await startService(loadConfig({ file: config }), { roles });
+    if (json) printJson({ ready: true, intakeUrl: service.intakeUrl, consoleUrl: service.consoleUrl });
+    await untilStopped(() => service.close());
+  });
+
+program
+  .command('enqueue')
+  .description('enqueues one verification as a configured client, straight into Redis')
+  .addOption(configOption)
+  .requiredOption('--provider <partition>', 'the partition')
+  .option('--operation <operation>', 'verify, or send where the provider has it', 'verify')
+  .option('--client <id>', 'which configured client enqueues; the first by default')
+  .option('--otp <code>', 'the code; - reads it from standard input, which keeps it out of the process list')
+  .option('--param <name=value...>', "a parameter by the provider's own name; may be repeated", collectParams, {})
+  .option('--amount <value currency>', 'for instance "100.00 NGN"')
+  .option('--idempotency-key <key>', 'the same key again gives the same verification; random by default')
+  .option('--wait <seconds>', 'waits until it is final or awaits proof', parseSeconds)
+  .addOption(jsonOption)
+  .addHelpText(
+    'after',
+    '\nExample:\n  echo 123456 | otp enqueue --config otp.yaml --provider beqelal --otp - --param reference=ORDER17 --wait 20',
+  )
+  .action(async (options: EnqueueOptions) => {
+    await enqueue(options);
+  });
+
+program
+  .command('show')
+  .description('one verification: how it stands and what has happened to it')
+  .argument('<id>', 'the verification id')
+  .addOption(configOption)
+  .addOption(jsonOption)
+  .action(async (id: string, { config, json }: { config?: string; json?: boolean }) => {
+    await withRedis(loadConfig({ file: config }), async (redis) => {
+      const resource = await readResource(redis, id);
+      if (json) printJson(resource);
+      else printStory(resource);
+    });
+  });
+
+program
+  .command('watch')
+  .description('results as they are published, until Ctrl-C')
+  .addOption(configOption)
+  .option('--provider <partition>', 'only this partition')
+  .addOption(jsonOption)
+  .action(async ({ config, provider, json }: { config?: string; provider?: string; json?: boolean }) => {
+    await withRedis(loadConfig({ file: config }), async (redis) => {
+      const subscriber = redis.duplicate();
+      subscriber.on('error', (error: Error) => console.error(`redis: ${error.message}`));
+      subscriber.on('message', async (_channel: string, message: string) => {
+        const id = message.slice(0, message.lastIndexOf('.'));
+        if (provider !== undefined && partitionOf(id) !== provider) return;
+        try {
+          const resource = await readResource(redis, id);
+          if (json) printJson(resource);
+          else console.log(summaryLine(resource));
+        } catch (error) {
+          console.error(error instanceof Error ? error.message : error);
+        }
+      });
+      await subscriber.subscribe(PUBLISHED_CHANNEL);
+      if (!json) console.error(pc.dim('watching for results, until Ctrl-C'));
+      await untilStopped(async () => subscriber.disconnect());
+    });
+  });
+
+const keys = program.command('keys').description('the keys that seal codes');
+
+keys
+  .command('generate')
+  .description('makes the key set of sealing.keyFile; never overwrites one')
+  .addOption(configOption)
+  .option('--file <file>', 'where to write it, instead of what the configuration says')
+  .addOption(jsonOption)
+  .action(async ({ config, file, json }: { config?: string; file?: string; json?: boolean }) => {
+    const target = file ?? loadConfig({ file: config }).sealing.keyFile;
+    const key = await newKey('otp');
+    writeKeySet(target, { keys: [key] });
+    if (json) printJson({ file: target, kid: key.kid });
+    else console.log(`${target}: one key, ${key.kid}. Workers need this file; producers only \`otp keys public\`.`);
+  });
+
+keys
+  .command('public')
+  .description('prints the public half of the key set: all that a producer may hold')
+  .addOption(configOption)
+  .option('--file <file>', 'the key set, instead of what the configuration says')
+  .addOption(jsonOption)
+  .action(({ config, file, json }: { config?: string; file?: string; json?: boolean }) => {
+    const keySet = publicKeySet(readKeySet(file ?? loadConfig({ file: config }).sealing.keyFile, 'sealing.keyFile'));
+    console.log(JSON.stringify(keySet, null, json ? 0 : 2));
+  });
+
+keys
+  .command('list')
+  .description('the key ids of the set; the first one seals')
+  .addOption(configOption)
+  .option('--file <file>', 'the key set, instead of what the configuration says')
+  .addOption(jsonOption)
+  .action(({ config, file, json }: { config?: string; file?: string; json?: boolean }) => {
+    const { keys: listed } = readKeySet(file ?? loadConfig({ file: config }).sealing.keyFile, 'sealing.keyFile');
+    const rows = listed.map(({ kid, d }, index) => ({ kid, seals: index === 0, opens: d !== undefined }));
+    if (json) printJson(rows);
+    else
+      for (const { kid, seals, opens } of rows)
+        console.log(`${kid}  ${[seals && 'seals', opens && 'opens'].filter(Boolean).join(', ')}`);
+  });
+
+program
+  .command('sandbox')
+  .description('the five providers, simulated over HTTP on this machine, with a money ledger (docs/sandbox.md)')
+  .option('--ledger <file>', 'appends every entry to this file as a JSON line')
+  .option('--settle-after-ms <ms>', 'from an accepted code to the end of the payment', parseMs)
+  .addOption(jsonOption)
+  .addOption(new Option('--ends-with-stdin', 'ends when standard input does, as a child of another process').hideHelp())
+  .action(async (options: { ledger?: string; settleAfterMs?: number; json?: boolean; endsWithStdin?: boolean }) => {
+    const sandbox = await startSandbox({
+      ...(options.ledger === undefined ? {} : { ledgerFile: options.ledger }),
+      ...(options.settleAfterMs === undefined ? {} : { settleAfterMs: options.settleAfterMs }),
+    });
+    if (options.json) printJson({ control: sandbox.control, providers: sandbox.providers });
+    else {
+      console.log('Five providers that are none. For a configuration: GET /providers of the control address.\n');
+      for (const [name, { baseUrl }] of Object.entries(sandbox.providers))
+        console.log(`  ${name.padEnd(13)} ${baseUrl}`);
+      console.log(
+        `  ${'control'.padEnd(13)} ${sandbox.control.url}   (/providers, /ledger, /transactions)\n\nUntil Ctrl-C.`,
+      );
+    }
+    if (options.endsWithStdin) process.stdin.resume().once('end', () => process.kill(process.pid, 'SIGTERM'));
+    await untilStopped(() => sandbox.close());
+  });
+
+program
+  .command('tour', { hidden: true })
+  .description('what `npm start` runs: the whole pipeline against the sandboxes')
+  .option('--once', 'exits when the tour is over: 0 when the ledger agrees with every result, else 1')
+  .action(async ({ once = false }: { once?: boolean }) => {
+    process.exitCode = await tour({ once });
+  });
+
+interface EnqueueOptions {
+  config?: string;
+  provider: string;
+  operation: string;
+  client?: string;
+  otp?: string;
+  param: Record<string, string>;
+  amount?: string;
+  idempotencyKey?: string;
+  wait?: number;
+  json?: boolean;
+}
+
+async function enqueue(options: EnqueueOptions): Promise<void> {
+  const config = loadConfig({ file: options.config });
+  const client =
+    options.client === undefined ? config.clients[0] : config.clients.find(({ id }) => id === options.client);
+  if (!client) {
+    throw new CommandError(
+      `--client: must be one of the configured clients (${config.clients.map(({ id }) => id).join(', ') || 'there is none'})`,
+    );
+  }
+  const otp = options.otp === '-' ? readFileSync(0, 'utf8').trim() : options.otp;
+  const [value, currency] = options.amount?.split(' ') ?? [];
+  const body = {
+    provider: options.provider,
+    operation: options.operation,
+    ...(otp === undefined ? {} : { otp }),
+    params: options.param,
+    ...(options.amount === undefined ? {} : { amount: { value, currency } }),
+  };
+  await withRedis(config, async (redis) => {
+    const queues = producerQueues(redis);
+    const events = new EventBus();
+    const waiting = new Waiting(redis, events);
+    try {
+      const acceptance = await accept(client, options.idempotencyKey ?? randomUUID(), body, {
+        redis,
+        sealer: await Sealer.create(publicKeySet(readKeySet(config.sealing.keyFile, 'sealing.keyFile'))),
+        events,
+        partitions: new Map(config.partitions.map((partition) => [partition.name, partition])),
+        queue: queues.queue,
+      });
+      if (acceptance.kind !== 'accepted') {
+        throw new CommandError(
+          acceptance.kind === 'mismatch'
+            ? '--idempotency-key: was used for another request'
+            : 'the same request is being accepted right now: try again with the same --idempotency-key',
+        );
+      }
+      const { id } = acceptance;
+      const resource =
+        options.wait === undefined
+          ? await readResource(redis, id)
+          : await waiting.until(
+              id,
+              () => readResource(redis, id),
+              ({ sequence }) => sequence > 0,
+              { limitMs: options.wait * 1_000 },
+            );
+      if (options.json) printJson(resource);
+      else console.log(summaryLine(resource));
+    } finally {
+      await waiting.close();
+      await queues.close();
+    }
+  });
+}
+
+async function withRedis(config: Config, work: (redis: RedisConnection) => Promise<void>): Promise<void> {
+  const settings = config.redis ?? (await embeddedSettings(config.embedded.dataDir));
+  const faults = new Set<string>();
+  const redis = connectRedis(settings, 'console', { onError: (error) => void faults.add(error.message) });
+  try {
+    await redis.ping().catch((error: Error) => {
+      throw new CommandError(`redis: it does not answer (${[...faults].join('; ') || error.message})`);
+    });
+    await work(redis);
+  } finally {
+    redis.disconnect();
+  }
+}
+
+async function embeddedSettings(dataDir: string): Promise<{ url: string }> {
+  const url = await findEmbeddedRedis(dataDir);
+  if (url !== null) return { url };
+  throw new CommandError(`embedded.dataDir: no server runs on ${dataDir}; start \`otp serve\` first, or set redis.url`);
+}
+
+async function readResource(redis: RedisConnection, id: string): Promise<VerificationResource> {
+  if (partitionOf(id) === null)
+    throw new CommandError('an id looks like cepta_0197a3…: the partition, _ and 32 hex digits');
+  const record = await readVerification(redis, id);
+  if (!record) throw new CommandError(`${id}: there is no such verification, or its retention is over`);
+  return resourceOf(record);
+}
+
+function summaryLine({ id, state, otp, transaction, reason, nextStep }: VerificationResource): string {
+  const words = [otp, transaction, reason, nextStep].filter((word) => word !== null).join(' / ');
+  return `${id}  ${state}${words === '' ? '' : `  ${words}`}`;
+}
+
+function printStory(resource: VerificationResource): void {
+  const { history = [], metadata: _, ...facts } = resource;
+  for (const [name, fact] of Object.entries(facts)) {
+    if (fact !== null)
+      console.log(`${pc.dim(name.padEnd(18))} ${typeof fact === 'object' ? JSON.stringify(fact) : fact}`);
+  }
+  console.log('');
+  for (const { at, event, ...more } of history) {
+    const said = Object.entries(more).map(([name, fact]) => `${name} ${fact}`);
+    console.log(`${pc.dim(at)}  ${pc.bold(event)}${said.length > 0 ? `  ${said.join(', ')}` : ''}`);
+  }
+}
+
+function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+/** The first signal closes in order, the second one at once. */
+async function untilStopped(close: () => Promise<void>): Promise<void> {
+  await new Promise<void>((stopped) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.once(signal, () => {
+        process.once(signal, () => process.exit(1));
+        stopped();
+      });
+    }
+  });
+  await close();
+}
+
+function parseRoles(text: string): Role[] {
+  const roles = text.split(',').map((role) => role.trim());
+  const unknown = roles.filter((role) => !(ROLES as readonly string[]).includes(role));
+  if (unknown.length > 0) throw new InvalidArgumentError(`must be any of ${ROLES.join(', ')}, separated by commas.`);
+  return roles as Role[];
+}
+
+function collectParams(text: string, params: Record<string, string>): Record<string, string> {
+  const at = text.indexOf('=');
+  if (at < 1) throw new InvalidArgumentError('must be name=value.');
+  return { ...params, [text.slice(0, at)]: text.slice(at + 1) };
+}
+
+function parseSeconds(text: string): number {
+  const seconds = Number(text);
+  if (!(seconds > 0 && seconds <= 3_600)) throw new InvalidArgumentError('must be a number of seconds, 3600 at most.');
+  return seconds;
+}
+
+function parseMs(text: string): number {
+  const ms = Number(text);
+  if (!(Number.isInteger(ms) && ms >= 0))
+    throw new InvalidArgumentError('must be a number of milliseconds, 0 or more.');
+  return ms;
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const known = KNOWN_FAULTS.some((type) => error instanceof type);
+  console.error(known ? `otp: ${(error as Error).message}` : error);
+  process.exitCode = 1;
+}

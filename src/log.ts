@@ -1,0 +1,43 @@
+/** Events as log lines: one line per change of state, with ids, never with what a customer typed. */
+import { destination, type Logger, pino } from 'pino';
+import pretty from 'pino-pretty';
+import type { EventBus } from './events.ts';
+
+export interface LogOptions {
+  readonly level: string;
+  /** A file; standard output without it, and there for people when it is a terminal. */
+  readonly file?: string | undefined;
+}
+
+export function createLogger({ level, file }: LogOptions): Logger {
+  const options = { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
+  if (file !== undefined) return pino(options, destination({ dest: file, mkdir: true, append: true }));
+  return process.stdout.isTTY ? pino(options, pretty({ sync: true })) : pino(options);
+}
+
+export function logEvents(events: EventBus, log: Logger): void {
+  events.on('verification:accepted', ({ id, partition, operation }) =>
+    log.info({ id, partition, operation }, 'accepted'),
+  );
+  events.on('attempt:begun', ({ id, partition, attempt, queueWaitMs }) =>
+    log.info({ id, partition, attempt, queueWaitMs }, 'attempt begun'),
+  );
+  events.on('verification:moved', ({ id, partition, state, otp, transaction, reason, because, needsReview }) => {
+    const line = { id, partition, otp, transaction, reason, because, needsReview };
+    if (needsReview) log.warn(line, 'waits for a person');
+    else log.info(line, state);
+  });
+  events.on('call:ended', (call) => log.debug(call, 'provider call ended'));
+  events.on('result:published', ({ id, type, sequence }) => log.debug({ id, type, sequence }, 'result published'));
+  events.on('answer:unexpected', (answer) => log.warn(answer, 'an answer that the documents do not know'));
+  events.on('proof:contradicted', (proof) => log.error(proof, 'two proofs disagree: look at once'));
+  events.on('partition:slowed', (slowed) => log.warn(slowed, 'slowed'));
+  events.on('resend:prevented', (prevented) => log.info(prevented, 'not submitted again'));
+  events.on('send:late', (late) => log.error(late, 'a code left after its deadline'));
+  events.on('job:malformed', (job) => log.warn(job, "somebody else's job was set aside"));
+  events.on('job:recreated', (job) => log.warn(job, 'a job was gone from its queue and is back'));
+  events.on('seal:unopened', (seal) => log.error(seal, 'a sealed code cannot be opened'));
+  events.on('machinery:failed', ({ where, error }) =>
+    log.warn({ where, error: error.message }, 'failed, will be tried again'),
+  );
+}

@@ -1,0 +1,308 @@
+/** The composition root: configuration -> Redis -> roles started in order -> closed in the opposite order. */
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
+import { Queue } from 'bullmq';
+import { Registry } from 'prom-client';
+import type { Config, Partition } from './config.ts';
+import { createConsole } from './console/server.ts';
+import { EventBus } from './events.ts';
+import { readKeySet, readOrMakeKeySet } from './key-files.ts';
+import { createLogger, logEvents } from './log.ts';
+import { collectDepths, DepthReader, watchingQueue } from './metrics/depths.ts';
+import { observe } from './metrics/observe.ts';
+import { createMetrics } from './metrics/registry.ts';
+import { backlogGuard } from './producers/backlog.ts';
+import { createIntake } from './producers/intake.ts';
+import { partitionKeys, RESULTS_QUEUE, resultsPrefix } from './producers/job.ts';
+import { producerQueues } from './producers/queues.ts';
+import type { PartitionProfile } from './producers/request.ts';
+import { Opener, publicKeySet, Sealer, type SealingKeySet } from './producers/sealing.ts';
+import { Waiting } from './producers/waiting.ts';
+import type { Operation } from './providers/provider.ts';
+import {
+  type ConnectionProfile,
+  checkRedis,
+  connectRedis,
+  type RedisConnection,
+  redisWarnings,
+} from './redis/connections.ts';
+import { startEmbeddedRedis } from './redis/embedded.ts';
+import { Secret } from './secret.ts';
+import { refuseForgottenPartitions } from './workers/partitions.ts';
+import { PartitionWorker } from './workers/worker.ts';
+
+export const ROLES = ['intake', 'worker', 'console'] as const;
+export type Role = (typeof ROLES)[number];
+
+export interface ServiceOptions {
+  /** All of them by default. */
+  readonly roles?: readonly Role[];
+  /** A file for the log instead of standard output. */
+  readonly logTo?: string;
+}
+
+export interface Service {
+  /** Null where this process has not the role. */
+  readonly intakeUrl: string | null;
+  /** Every process serves /healthz, /readyz and /metrics there, whatever its roles. */
+  readonly consoleUrl: string;
+  close(): Promise<void>;
+}
+
+export class StartError extends Error {
+  override readonly name = 'StartError';
+}
+
+/** Starts everything or nothing: what was started before a fault is closed again. */
+export async function startService(config: Config, options: ServiceOptions = {}): Promise<Service> {
+  const roles = new Set(options.roles ?? ROLES);
+  const log = createLogger({ level: config.log.level, file: options.logTo });
+  const events = new EventBus();
+  logEvents(events, log);
+  warnOfWhatIsNotThereYet(config, (text) => log.warn(text));
+
+  const closers: (() => Promise<unknown>)[] = [];
+  const close = async (): Promise<void> => {
+    for (const step of closers.splice(0).reverse()) {
+      await step().catch((error: Error) => log.error({ error: error.message }, 'a part did not close in order'));
+    }
+  };
+
+  try {
+    if (config.partitions.length === 0) throw new StartError('providers: there must be at least one');
+    // Keys first: a start that cannot work should not have started a server.
+    const codeKeys = readKeySet(config.sealing.keyFile, 'sealing.keyFile');
+    const detailsKeys = await readOrMakeKeySet(config.sealing.detailsKeyFile, 'sealing.detailsKeyFile');
+
+    const redisUrl = await whereRedisIs(config, closers, (error) => log.error({ error: error.message }, 'Redis ended'));
+    const connect = (profile: ConnectionProfile): RedisConnection => {
+      const onError = (error: Error): void => events.emit('machinery:failed', { where: `Redis (${profile})`, error });
+      const connection = connectRedis(redisUrl, profile, { onError });
+      closers.push(async () => connection.disconnect());
+      return connection;
+    };
+    const watching = connect('console');
+    const faults = await checkRedis(watching);
+    if (faults.length > 0) throw new StartError(`redis: ${faults.join('; ')}`);
+    for (const warning of await redisWarnings(watching)) log.warn(warning);
+
+    const registry = new Registry();
+    observe(events, createMetrics(registry), config.partitions.map(observedPartition));
+    const queues = watchedQueues(config, watching, events);
+    closers.push(async () => await Promise.all(queues.map((queue) => queue.close())));
+    const partitions = config.partitions.map(({ name }) => ({ name, keys: partitionKeys(name) }));
+    const depths = new DepthReader({ redis: watching, queues, partitions });
+    collectDepths(registry, depths);
+
+    const workers = roles.has('worker')
+      ? await startWorkers(config, codeKeys, detailsKeys, connect('worker'), events, closers)
+      : [];
+    const intakeUrl = roles.has('intake')
+      ? await startIntake(config, codeKeys, detailsKeys, connect('producer'), events, closers)
+      : null;
+    const seen = { registry, depths, queues, redis: watching, workers, events };
+    const consoleUrl = await startConsole(config, roles, seen, closers);
+    log.info({ roles: [...roles], intakeUrl, consoleUrl, partitions: partitions.map(({ name }) => name) }, 'ready');
+    return { intakeUrl, consoleUrl, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function startWorkers(
+  config: Config,
+  codeKeys: SealingKeySet,
+  detailsKeys: SealingKeySet,
+  redis: RedisConnection,
+  events: EventBus,
+  closers: (() => Promise<unknown>)[],
+): Promise<PartitionWorker[]> {
+  await refuseForgottenPartitions(
+    redis,
+    config.partitions.map(({ name }) => name),
+  );
+  const [sealer, opener, detailsSealer] = [
+    await Sealer.create(codeKeys),
+    await Opener.create(codeKeys),
+    await Sealer.create(detailsKeys),
+  ];
+  const clientSealers = new Map<string, Sealer>();
+  for (const { id, resultsKey } of config.clients) {
+    if (resultsKey) clientSealers.set(id, await Sealer.create({ keys: [resultsKey] }));
+  }
+  const clientQueues = new Map(config.clients.map(({ id, resultsQueue }) => [id, resultsQueue]));
+  const resultsQueues = new Map<string, Queue>();
+  const resultsQueue = (name: string): Queue => {
+    const known = resultsQueues.get(name);
+    if (known) return known;
+    const queue = new Queue(name, { connection: redis, prefix: resultsPrefix(name) });
+    queue.on('error', (error) => events.emit('machinery:failed', { where: `queue ${name}`, error }));
+    resultsQueues.set(name, queue);
+    return queue;
+  };
+  closers.push(async () => await Promise.all([...resultsQueues.values()].map((queue) => queue.close())));
+
+  // Names the process for people, and can never be another one's.
+  const worker = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
+  const workers = config.partitions.map((partition) => {
+    const { tls, ...settings } = partition;
+    return new PartitionWorker(
+      { ...settings, ...tlsOf(tls), retentionMs: config.journal.retentionMs },
+      {
+        redis,
+        worker,
+        sealer,
+        opener,
+        events,
+        sealDetails: async (client, details) => await (clientSealers.get(client) ?? detailsSealer).seal(details),
+        client: (id) => ({ resultsQueue: clientQueues.get(id), sealedToClient: clientSealers.has(id) }),
+        resultsQueue,
+      },
+    );
+  });
+  closers.push(async () => await Promise.all(workers.map((each) => each.close())));
+  await Promise.all(workers.map((each) => each.start()));
+  return workers;
+}
+
+async function startIntake(
+  config: Config,
+  codeKeys: SealingKeySet,
+  detailsKeys: SealingKeySet,
+  redis: RedisConnection,
+  events: EventBus,
+  closers: (() => Promise<unknown>)[],
+): Promise<string> {
+  const { queue, close } = producerQueues(redis);
+  closers.push(close);
+  const waiting = new Waiting(redis, events);
+  closers.push(() => waiting.close());
+  const detailsOpener = await Opener.create(detailsKeys);
+  const profiles = new Map<string, PartitionProfile>(config.partitions.map((partition) => [partition.name, partition]));
+  const rates = new Map(config.partitions.map(({ name, rateLimit }) => [name, rateLimit]));
+  const app = createIntake({
+    redis,
+    sealer: await Sealer.create(publicKeySet(codeKeys)),
+    events,
+    partitions: profiles,
+    queue,
+    turnAway: backlogGuard({ queue, rateLimit: (partition) => rates.get(partition) }),
+    clients: config.clients,
+    waiting,
+    openDetails: async (sealed) => await detailsOpener.open(sealed),
+  });
+  return await listen(app, config.intake, 'intake', closers);
+}
+
+async function startConsole(
+  config: Config,
+  roles: ReadonlySet<Role>,
+  seen: {
+    registry: Registry;
+    depths: DepthReader;
+    queues: readonly Queue[];
+    redis: RedisConnection;
+    workers: readonly PartitionWorker[];
+    events: EventBus;
+  },
+  closers: (() => Promise<unknown>)[],
+): Promise<string> {
+  const { registry, depths, queues, redis, workers, events } = seen;
+  const app = createConsole({
+    registry,
+    events,
+    readiness: {
+      redis: async () => (await redis.ping()) === 'PONG',
+      workers: () => workers.every((worker) => worker.running),
+      configuration: () => true, // a process with a faulty one has not come this far
+    },
+    pages: roles.has('console')
+      ? { users: config.console.users, redis, partitions: config.partitions.map(({ name }) => name), queues, depths }
+      : null,
+  });
+  return await listen(app, config.console, 'console', closers);
+}
+
+async function listen(
+  app: RequestListener,
+  { host, port }: { host: string; port: number },
+  key: 'intake' | 'console',
+  closers: (() => Promise<unknown>)[],
+): Promise<string> {
+  const server = createServer(app);
+  await new Promise<void>((ready, failed) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      failed(new StartError(`${key}.port: cannot listen on ${host}:${port} (${error.code ?? error.message})`)),
+    );
+    server.listen(port, host, ready);
+  });
+  closers.push(async () => await closeServer(server));
+  return `http://${host.includes(':') ? `[${host}]` : host}:${(server.address() as AddressInfo).port}`;
+}
+
+/** Answers what is under way, for a while; connections that only wait are cut. */
+async function closeServer(server: Server): Promise<void> {
+  const closed = new Promise((done) => server.close(done));
+  server.closeIdleConnections();
+  const impatience = setTimeout(() => server.closeAllConnections(), 2_000);
+  await closed;
+  clearTimeout(impatience);
+}
+
+async function whereRedisIs(
+  config: Config,
+  closers: (() => Promise<unknown>)[],
+  onUnexpectedExit: (error: Error) => void,
+): Promise<{ url: Secret<string> }> {
+  const { redis } = config;
+  if (redis !== undefined) {
+    if (!('url' in redis)) throw new StartError('redis: cluster and sentinels are not supported yet; give redis.url');
+    return redis;
+  }
+  const embedded = await startEmbeddedRedis({ dataDir: config.embedded.dataDir, onUnexpectedExit });
+  closers.push(() => embedded.stop());
+  return { url: new Secret(embedded.url) };
+}
+
+function watchedQueues(config: Config, redis: RedisConnection, events: EventBus): Queue[] {
+  const onError = (error: Error): void => events.emit('machinery:failed', { where: 'a watched queue', error });
+  const ofPartitions = config.partitions.flatMap(({ name }) => {
+    const keys = partitionKeys(name);
+    return [keys.queue, keys.inquiryQueue].map((queue) => watchingQueue(queue, keys.prefix, redis, onError));
+  });
+  const results = new Set([RESULTS_QUEUE, ...config.clients.flatMap(({ resultsQueue }) => resultsQueue ?? [])]);
+  return [...ofPartitions, ...[...results].map((name) => watchingQueue(name, resultsPrefix(name), redis, onError))];
+}
+
+function observedPartition({ name, provider }: Partition): {
+  name: string;
+  operations: Operation[];
+  inquires: boolean;
+} {
+  return { name, operations: Object.keys(provider.operations) as Operation[], inquires: provider.inquiry !== null };
+}
+
+function tlsOf(tls: Partition['tls']): { tls?: { ca?: string; cert?: string; key?: string } } {
+  if (!tls) return {};
+  const read = (file: string): string => readFileSync(file, 'utf8');
+  return {
+    tls: {
+      ...(tls.caFile === undefined ? {} : { ca: read(tls.caFile) }),
+      ...(tls.certFile === undefined ? {} : { cert: read(tls.certFile) }),
+      ...(tls.keyFile === undefined ? {} : { key: read(tls.keyFile) }),
+    },
+  };
+}
+
+/** Configured, understood, and without effect in this version: said, never passed over. */
+function warnOfWhatIsNotThereYet(config: Config, warn: (text: string) => void): void {
+  if (config.results.webhooks.length > 0)
+    warn('results.webhooks: webhooks are not delivered yet; read the results queue');
+  if (config.journal.waitReplicas !== 'auto' && config.journal.waitReplicas > 0) {
+    warn('journal.waitReplicas: replicas are not waited for yet');
+  }
+}
