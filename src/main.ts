@@ -12,7 +12,7 @@ import { EventBus } from './events.ts';
 import { readKeySet, readOrMakeKeySet } from './key-files.ts';
 import { createLogger, logEvents } from './log.ts';
 import { collectDepths, DepthReader, watchingQueue } from './metrics/depths.ts';
-import { observe } from './metrics/observe.ts';
+import { type ObservedPartition, observe } from './metrics/observe.ts';
 import { createMetrics } from './metrics/registry.ts';
 import { backlogGuard } from './producers/backlog.ts';
 import { createIntake } from './producers/intake.ts';
@@ -278,12 +278,9 @@ function watchedQueues(config: Config, redis: RedisConnection, events: EventBus)
   return [...ofPartitions, ...[...results].map((name) => watchingQueue(name, resultsPrefix(name), redis, onError))];
 }
 
-function observedPartition({ name, provider }: Partition): {
-  name: string;
-  operations: Operation[];
-  inquires: boolean;
-} {
-  return { name, operations: Object.keys(provider.operations) as Operation[], inquires: provider.inquiry !== null };
+function observedPartition({ name, provider }: Partition): ObservedPartition {
+  const operations = Object.keys(provider.operations) as Operation[];
+  return { name, operations, effect: provider.effect, inquires: provider.inquiry !== null };
 }
 
 function tlsOf(tls: Partition['tls']): { tls?: { ca?: string; cert?: string; key?: string } } {

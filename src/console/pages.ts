@@ -45,10 +45,11 @@ th:first-child, td:first-child { padding-left: 0; }
 .open { background: var(--open-ground); color: var(--open); }
 .words { display: flex; flex-wrap: wrap; gap: 0.4rem; margin: 0.75rem 0 0; }
 form { display: flex; flex-wrap: wrap; gap: 0.5rem; align-items: end; margin: 1.5rem 0 0; }
+form input, form button { font-size: 0.95rem; line-height: 1.5; font-weight: 400; }
 label { flex: 1 1 18rem; max-width: 34rem; font-size: 0.8rem; font-weight: 600; color: var(--quiet); }
 input { display: block; width: 100%; margin-top: 0.25rem; }
-input, button { font: inherit; padding: 0.45rem 0.75rem; border: 1px solid var(--line); border-radius: 0.4rem; background: var(--ground); color: var(--text); }
-button { background: var(--raised); font-weight: 550; cursor: pointer; }
+input, button { font-family: inherit; padding: 0.45rem 0.75rem; border: 1px solid var(--line); border-radius: 0.4rem; background: var(--ground); color: var(--text); }
+button { background: var(--raised); cursor: pointer; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.4rem 1.5rem; margin: 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -118,7 +119,7 @@ ${depths.complete ? null : html`<p><span class="word bad">Redis did not answer i
 </form>
 <h2>Partitions</h2>
 <div class="wide"><table>
-<thead><tr><th scope="col">Partition</th><th scope="col" class="number">Waiting</th><th scope="col" class="number">Delayed</th><th scope="col" class="number">Active</th><th scope="col" class="number">Oldest<br>waiting</th><th scope="col" class="number">Awaiting<br>proof</th><th scope="col" class="number">Oldest<br>awaiting</th><th scope="col" class="number">Needs<br>review</th><th scope="col">Queues</th></tr></thead>
+<thead><tr><th scope="col">Partition</th><th scope="col" class="number">Needs<br>review</th><th scope="col" class="number">Awaiting<br>proof</th><th scope="col" class="number">Oldest<br>awaiting</th><th scope="col" class="number">Waiting</th><th scope="col" class="number">Delayed</th><th scope="col" class="number">Active</th><th scope="col" class="number">Oldest<br>waiting</th><th scope="col">Queues</th></tr></thead>
 <tbody>
 ${partitions.map((name) => partitionRow(name, queues, depths))}</tbody>
 </table></div>
@@ -142,10 +143,13 @@ function partitionRow(name: string, queues: readonly string[], { queues: counted
     queues.includes(keys.queue) ? queueLink(keys.queue, 'verifications') : null,
     queues.includes(keys.inquiryQueue) ? html` · ${queueLink(keys.inquiryQueue, 'inquiries')}` : null,
   ];
-  const review = depth !== undefined && depth.needsReview > 0;
-  return html`<tr><td>${name}</td>${queueCells(counted.get(keys.queue))}<td class="number">${depth?.unresolved ?? '–'}</td><td class="number">${
-    depth === undefined ? '–' : ageText(depth.oldestUnresolvedAgeMs)
-  }</td><td class="number">${review ? html`<span class="word open">${depth.needsReview}</span>` : (depth?.needsReview ?? '–')}</td><td>${links}</td></tr>\n`;
+  const review = depth?.needsReview ?? '–';
+  const cells = [
+    review === 0 || review === '–' ? review : html`<span class="word open">${review}</span>`,
+    depth?.unresolved ?? '–',
+    depth === undefined ? '–' : ageText(depth.oldestUnresolvedAgeMs),
+  ];
+  return html`<tr><td>${name}</td>${numberCells(cells)}${queueCells(counted.get(keys.queue))}<td>${links}</td></tr>\n`;
 }
 
 function queueCells(depth: QueueDepth | undefined): Html {
@@ -155,6 +159,10 @@ function queueCells(depth: QueueDepth | undefined): Html {
     depth === undefined ? '–' : sum(depth.jobs, ['active']),
     depth === undefined ? '–' : ageText(depth.oldestJobAgeMs),
   ];
+  return numberCells(cells);
+}
+
+function numberCells(cells: readonly Piece[]): Html {
   return html`${cells.map((cell) => html`<td class="number">${cell}</td>`)}`;
 }
 

@@ -77,6 +77,8 @@ interface Found {
 export class DepthReader {
   readonly #redis: RedisConnection;
   readonly #sources: readonly Source[];
+  readonly #queueNames: readonly string[];
+  readonly #partitionNames: readonly string[];
   /** Sources that have not answered an earlier reading yet: they are not asked again, so that questions cannot pile up. */
   readonly #unanswered = new Set<string>();
   #reading: Promise<Depths> | null = null;
@@ -84,6 +86,8 @@ export class DepthReader {
 
   constructor({ redis, queues, partitions }: DepthReaderDependencies) {
     this.#redis = redis;
+    this.#queueNames = queues.map(({ name }) => name);
+    this.#partitionNames = partitions.map(({ name }) => name);
     this.#sources = [
       ...queues.map((queue) => ({
         key: `queue ${queue.qualifiedName}`,
@@ -128,8 +132,9 @@ export class DepthReader {
     await within(LIMIT_MS, Promise.all(answers), null);
     const depths = {
       complete: found.queues.size + found.partitions.size === this.#sources.length,
-      queues: new Map(found.queues), // copies: a late answer must not change what has been shown
-      partitions: new Map(found.partitions),
+      // Copies, because a late answer must not change what has been shown; in order, because answers come in any.
+      queues: inOrder(this.#queueNames, found.queues),
+      partitions: inOrder(this.#partitionNames, found.partitions),
     };
     this.#latest = { depths, readAt: performance.now() };
     return depths;
@@ -201,4 +206,13 @@ async function readPartition(
 
 function ageOf(since: number | null, now: number): number {
   return since === null || !Number.isFinite(since) ? 0 : Math.max(0, now - since);
+}
+
+function inOrder<Value>(names: readonly string[], values: ReadonlyMap<string, Value>): Map<string, Value> {
+  return new Map(
+    names.flatMap((name): [string, Value][] => {
+      const value = values.get(name);
+      return value === undefined ? [] : [[name, value]];
+    }),
+  );
 }

@@ -10,6 +10,8 @@ import type { Metrics } from './registry.ts';
 export interface ObservedPartition {
   readonly name: string;
   readonly operations: readonly Operation[];
+  /** Whether the operations move money. */
+  readonly effect: 'money' | 'none';
   /** Whether the money can be asked about later. */
   readonly inquires: boolean;
 }
@@ -80,7 +82,7 @@ export function observe(events: EventBus, metrics: Metrics, partitions: readonly
 function startAtZero(metrics: Metrics, partitions: readonly ObservedPartition[]): void {
   for (const code of INTAKE_CODES) metrics.intakeRequests.inc({ code: String(code) }, 0);
   for (const type of RESULT_TYPES) metrics.resultsPublished.inc({ type }, 0);
-  for (const { name: provider, operations, inquires } of partitions) {
+  for (const { name: provider, operations, effect, inquires } of partitions) {
     for (const counter of [
       metrics.rateLimited,
       metrics.sendsAfterDeadline,
@@ -97,7 +99,8 @@ function startAtZero(metrics: Metrics, partitions: readonly ObservedPartition[])
     }
     for (const operation of operations) {
       for (const [otp, reason] of WATCHED_FINALS) {
-        metrics.verifications.inc({ provider, operation, otp, transaction: 'pending', reason }, 0);
+        const transaction = effect === 'money' ? 'pending' : 'none';
+        metrics.verifications.inc({ provider, operation, otp, transaction, reason }, 0);
       }
     }
   }

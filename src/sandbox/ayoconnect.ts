@@ -350,7 +350,7 @@ function rsaSigned(text: string, signature: unknown, publicKey: KeyObject): bool
 const minified = (body: string): string =>
   body.replaceAll(/("(?:\\.|[^"\\])*")|\s+/g, (_, quoted: string | undefined) => quoted ?? '');
 
-/** The code 7HHHCC asks for the answer HHH04CC. What the business layer does beside it follows from the code's meaning. */
+/** The code 7HHHCC asks for the answer HHH04CC; what the business layer does beside it follows from its meaning. */
 function fixedAnswer(otp: string): Submission['fixed'] {
   const code = otp.slice(1);
   if (!otp.startsWith('7') || !(code in snapMessages)) return undefined;

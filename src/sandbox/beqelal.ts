@@ -102,7 +102,7 @@ export function beqelal(world: World): ProviderSide {
 }
 
 /**
- * The page documents a number of six digits. A code that begins with 0 cannot be such a number, so it comes as a string;
+ * The page documents a number of six digits. A code that begins with 0 cannot be one, so it comes as a string;
  * a number below 100000 is one that lost its zero on the way, and would be another code.
  */
 function codeFrom(otp: unknown): string | null {

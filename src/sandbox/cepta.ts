@@ -186,7 +186,7 @@ export function cepta(world: World, authScheme: 'secret' | 'hmac'): ProviderSide
     const body = jsonObject(call.body) ?? {};
     const reference = typeof body.transactionRef === 'string' ? body.transactionRef : null;
     world.ledger.write({ provider, call: 'verify', reference, event: 'request' });
-    // The guide requires paymentId and md, the API reference types them `string | null`: present when they are, null else.
+    // The guide requires paymentId and md, the API reference types them `string | null`, so either may be missing.
     const nullable = (name: string) => () => {
       const value = body[name];
       return value === undefined || value === null || matches(value, /^[\x20-\x7e]+$/) ? null : field(name);

@@ -292,6 +292,7 @@ function accept(
 function endWithoutMoney(world: World, submission: Submission, transaction: Transaction, book: Book): void {
   if (submission.charging === 'never') return;
   const end = () => {
+    if (transaction.stage === 'paid' || transaction.stage === 'reversed') return; // another code was taken meanwhile
     transaction.stage = 'failed';
     book('not_charged');
   };

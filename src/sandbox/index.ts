@@ -1,5 +1,5 @@
 /**
- * The five providers over real HTTP on loopback, one server and one port each, with one ledger of what they saw and did.
+ * The five providers over real HTTP on loopback, one server and one port each, with one ledger of what they did.
  *
  * Written from the providers' public documentation, apart from the adapters that talk to it, so that agreement of the
  * two means something. docs/sandbox.md says what is simulated and what is not.

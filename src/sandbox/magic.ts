@@ -28,7 +28,7 @@ const otp = (
   answers: MagicValue['answers'],
 ): MagicValue => ({ value, where: 'otp', name, faults, meaning, answers });
 
-/** One documented inquiry word: what it means for the money is a fault of the money's place, or none when it is paid. */
+/** An inquiry word. What it means for the money is a fault of the money's place, or none when it is paid. */
 const word = (
   provider: SandboxProvider,
   value: string,

@@ -1,6 +1,6 @@
 /**
- * SNAP response codes: HTTP status (3 digits), service (2), case (2). The messages are those of the national standard as
- * Ayoconnect and its neighbours publish it.
+ * SNAP response codes: HTTP status (3 digits), service (2), case (2). The messages are those of the national
+ * standard as Ayoconnect and its neighbours publish it.
  *
  *   https://docs.payments.of.ayoconnect.id/reference/get_response-codes
  *   https://docs.faspay.co.id/merchant-integration/api-reference-1/route-payment/response-code

@@ -15,7 +15,10 @@ export interface Verdict {
 /** Providers that can be asked afterwards. Beqelal documents no inquiry, LipaLater moves no money. */
 const canBeAsked: ReadonlySet<SandboxProvider> = new Set(['hello-clever', 'ayoconnect', 'cepta']);
 
-/** The only words by which Ayoconnect lets a payment be called failed: docs.payments.of.ayoconnect.id, dd-v3-debit-status. */
+/**
+ * The only words by which Ayoconnect lets a payment be called failed.
+ * https://docs.payments.of.ayoconnect.id/reference/dd-v3-debit-status
+ */
 const ayoconnectFailed: ReadonlySet<string> = new Set(['06', 'FAILED', '4045501']);
 
 export function expectedOutcome(

@@ -10,6 +10,8 @@ export interface Scenario {
   readonly body: Readonly<Record<string, unknown>>;
   /** The provider's own reference, by which the ledger knows the transaction. */
   readonly reference: string;
+  /** How the story must end, `otp / transaction`; the ledger alone would also agree with a code that was never sent. */
+  readonly ends: string;
   /** The code must never reach the provider. */
   readonly unsent: boolean;
   /** Starts when the stop before it has ended. */
@@ -22,33 +24,39 @@ export const DOWN = { provider: 'beqelal', forMs: 2_000 } as const;
 /** Codes with a meaning are the sandbox's magic values (docs/sandbox.md); any other code is right. */
 export function tourScenarios(now: number): Scenario[] {
   const stops = [
-    stop('hello-clever', 'right code, customer approves on the phone', '246810'),
-    stop('hello-clever', 'wrong code', '400001'),
-    stop('hello-clever', 'answer lost after the code was taken', '800002'),
-    stop('lipa-later', 'asks for a code to be sent', null),
-    stop('lipa-later', 'right code', '135790'),
-    stop('lipa-later', 'our token has expired, a new one is fetched', '600004'),
-    stop('lipa-later', 'answer lost, no money moves here', '800002'),
-    stop('ayoconnect', 'right code', '975310'),
-    stop('ayoconnect', 'wrong code', '400001'),
-    stop('ayoconnect', 'right code, and then the payment fails', '500001'),
-    stop('ayoconnect', '502 with HTML after the code was taken', '800001'),
-    stop('beqelal', 'provider is down and comes back; the code begins with 0', '012345', {
+    stop('hello-clever', 'right code, customer approves on the phone', '246810', 'accepted / succeeded'),
+    stop('hello-clever', 'wrong code', '400001', 'rejected / pending'),
+    stop('hello-clever', 'answer lost after the code was taken', '800002', 'accepted / succeeded'),
+    stop('lipa-later', 'asks for a code to be sent', null, 'accepted / none'),
+    stop('lipa-later', 'right code', '135790', 'accepted / none'),
+    stop('lipa-later', 'our token has expired, a new one is fetched', '600004', 'accepted / none'),
+    stop('lipa-later', 'answer lost, no money moves here', '800002', 'unknown / none'),
+    stop('ayoconnect', 'right code', '975310', 'accepted / succeeded'),
+    stop('ayoconnect', 'wrong code', '400001', 'rejected / pending'),
+    stop('ayoconnect', 'right code, and then the payment fails', '500001', 'accepted / failed'),
+    stop('ayoconnect', '502 with HTML after the code was taken', '800001', 'accepted / succeeded'),
+    stop('beqelal', 'provider is down and comes back; the code begins with 0', '012345', 'accepted / succeeded', {
       amount: { value: '100.00', currency: 'ETB' },
     }),
-    stop('beqelal', 'wrong code', '400001'),
-    stop('beqelal', 'the bank says no', '400005'),
-    stop('cepta', 'right code', '864209'),
-    stop('cepta', '429 with Retry-After, then accepted', '600003'),
-    stop('cepta', 'half an answer after the code was taken', '800004'),
-    stop('cepta', 'code dead before it could be sent', '112233', {
+    stop('beqelal', 'wrong code', '400001', 'rejected / pending'),
+    stop('beqelal', 'the bank says no', '400005', 'rejected / failed'),
+    stop('cepta', 'right code', '864209', 'accepted / succeeded'),
+    stop('cepta', '429 with Retry-After, then accepted', '600003', 'accepted / succeeded'),
+    stop('cepta', 'half an answer after the code was taken', '800004', 'accepted / succeeded'),
+    stop('cepta', 'code dead before it could be sent', '112233', 'not_submitted / pending', {
       expiresAt: new Date(now - 1_000).toISOString(),
       unsent: true,
     }),
-    stop('cepta', 'wrong code, and no try is left', '400003'),
+    stop('cepta', 'wrong code, and no try is left', '400003', 'rejected / failed'),
   ];
   const spent = stops.at(-1) as Scenario;
-  const oneMore = stop('cepta', 'another code for it: not sent, nothing is left to try', '445566', { unsent: true });
+  const oneMore = stop(
+    'cepta',
+    'another code for it: not sent, nothing is left to try',
+    '445566',
+    'not_submitted / failed',
+    { unsent: true },
+  );
   return [
     ...stops,
     {
@@ -64,6 +72,7 @@ function stop(
   partition: SandboxProvider,
   story: string,
   otp: string | null,
+  ends: string,
   { unsent = false, ...more }: { unsent?: boolean; amount?: unknown; expiresAt?: string } = {},
 ): Scenario {
   const { params, reference } = paramsOf(partition, otp);
@@ -73,6 +82,7 @@ function stop(
     story,
     body: { provider: partition, ...operation, params, ...more },
     reference,
+    ends,
     unsent,
     afterPrevious: false,
   };

@@ -5,8 +5,8 @@
  */
 import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import pc from 'picocolors';
@@ -39,12 +39,14 @@ export async function tour({ once }: TourOptions): Promise<number> {
   const sandbox = await startSandboxProcess();
   const password = randomBytes(9).toString('base64url');
   const apiKey = randomBytes(24).toString('base64url');
-  const file = await writeConfiguration(resolve('.data/tour'), sandbox, { password, apiKey });
-  const service = await startService(loadConfig({ file }), { logTo: join(resolve('.data/tour'), 'service.log') });
+  const folder = freshFolder();
+  const file = await writeConfiguration(folder, sandbox, { password, apiKey });
+  const logFile = join(folder, 'service.log');
+  const service = await startService(loadConfig({ file }), { logTo: logFile });
   try {
     const intake = service.intakeUrl;
-    if (intake === null || service.consoleUrl === null) throw new Error('the tour needs the intake and the console');
-    say(`${pc.bold('otp-pipeline')}: one tour through five providers, all of them sandboxes on this machine\n`);
+    if (intake === null) throw new Error('the tour needs the intake');
+    say(`${pc.bold('otp-pipeline')}: one tour through five sandboxed providers\n`);
 
     const ended = await takeTour(intake, apiKey, sandbox.controlUrl);
     const wrong = ended.filter((row) => row.fault !== null || row.verdict?.agrees !== true).length;
@@ -61,7 +63,8 @@ export async function tour({ once }: TourOptions): Promise<number> {
   metrics   ${service.consoleUrl}/metrics
   intake    ${intake}/v1/verifications
   ledger    ${sandbox.controlUrl}/ledger
-  log       .data/tour/service.log
+  log       ${relative('.', logFile)}
+  show      npx otp show ID --config ${relative('.', file)}
 
 Try one yourself:
   curl -s ${intake}/v1/verifications -H 'authorization: Bearer ${apiKey}' -H 'content-type: application/json' \\
@@ -73,6 +76,28 @@ Try one yourself:
   } finally {
     await service.close();
     sandbox.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Each tour has its own Redis and its own keys: its sandboxes know nothing of an earlier tour's verifications. */
+function freshFolder(): string {
+  const tours = resolve('.data/tours');
+  mkdirSync(tours, { recursive: true, mode: 0o700 });
+  for (const name of readdirSync(tours)) {
+    if (!isRunning(Number(name))) rmSync(join(tours, name), { recursive: true, force: true });
+  }
+  const folder = join(tours, String(process.pid));
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  return folder;
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -147,6 +172,7 @@ async function judge({ scenario, resource }: Row, controlUrl: string): Promise<L
     charges > 1 ? money : '',
     new Set(codesReceived).size < codesReceived.length ? 'a code came twice' : '',
     scenario.unsent && codesReceived.includes(otp) ? 'the code was sent' : '',
+    `${resource?.otp} / ${resource?.transaction}` !== scenario.ends ? `the story ends ${scenario.ends}` : '',
     resource?.otp !== words.otp || resource.transaction !== words.transaction
       ? `must be ${words.otp} / ${words.transaction}`
       : '',
@@ -161,9 +187,7 @@ async function writeConfiguration(
   sandbox: SandboxProcess,
   { password, apiKey }: { password: string; apiKey: string },
 ): Promise<string> {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const keyFile = join(folder, 'sealing-keys.json');
-  if (!existsSync(keyFile)) writeKeySet(keyFile, { keys: [await newKey('otp')] });
+  writeKeySet(join(folder, 'sealing-keys.json'), { keys: [await newKey('otp')] });
   const file = join(folder, 'otp.yaml');
   const configuration = {
     embedded: { dataDir: 'redis' },

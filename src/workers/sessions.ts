@@ -32,9 +32,12 @@ type Fetched = { readonly kind: 'token'; readonly token: Token } | Extract<Token
 const SPARE_LIFE_MS = 60_000;
 const LOCK_MS = 10_000;
 const LOCK_POLL_MS = 100;
+const REFUSED_REMEMBERED = 1_000;
 
 export interface SessionDependencies {
   readonly partition: string;
+  /** Whose tokens they are: those of another account or another host must never be taken for ours. */
+  readonly account: string;
   readonly provider: BoundProvider;
   readonly transport: Transport;
   readonly redis: RedisConnection;
@@ -47,6 +50,8 @@ export interface SessionDependencies {
 export class Sessions {
   readonly #deps: SessionDependencies;
   readonly #known = new Map<string, Token>();
+  /** Values that the provider refused: another call may still read one from Redis while it is being deleted there. */
+  readonly #refused = new Set<string>();
   readonly #underway = new Map<string, Promise<Fetched>>();
 
   constructor(deps: SessionDependencies) {
@@ -66,11 +71,16 @@ export class Sessions {
 
   /** Forgets tokens that the provider refused, unless somebody has fetched newer ones meanwhile. */
   async drop(calls: readonly TokenCall[], used: Stamp['tokens']): Promise<void> {
-    const refused = new Set(calls.map((call) => used[call]?.reveal()));
-    for (const [key, { value }] of this.#known) {
-      if (!refused.has(value)) continue;
-      this.#known.delete(key);
-      if ((await this.#shared(key))?.value === value) await this.#deps.redis.del(key);
+    for (const call of calls) {
+      const value = used[call]?.reveal();
+      if (value === undefined) continue;
+      if (this.#refused.size >= REFUSED_REMEMBERED) this.#refused.clear();
+      this.#refused.add(value);
+      for (const [key, known] of this.#known) {
+        if (known.value !== value) continue;
+        this.#known.delete(key);
+        if ((await this.#stored(key))?.value === value) await this.#deps.redis.del(key);
+      }
     }
   }
 
@@ -149,11 +159,15 @@ export class Sessions {
   }
 
   async #shared(key: string): Promise<Token | null> {
+    const token = await this.#stored(key);
+    return token && token.expiresAt > Date.now() && !this.#refused.has(token.value) ? token : null;
+  }
+
+  async #stored(key: string): Promise<Token | null> {
     const sealed = await this.#deps.redis.get(key);
     if (sealed === null) return null;
     try {
-      const token = (await this.#deps.opener.open(sealed)) as Token;
-      return token.expiresAt > Date.now() ? token : null;
+      return (await this.#deps.opener.open(sealed)) as Token;
     } catch (error) {
       if (error instanceof SealError) return null; // sealed under a key that is gone: ask for a new one
       throw error;
@@ -162,6 +176,6 @@ export class Sessions {
 
   #key(call: TokenCall, params: Params | null): string | null {
     const spec = this.#deps.provider.tokens[call];
-    return spec ? this.#deps.keys.token(call, spec.cacheKey(params)) : null;
+    return spec ? this.#deps.keys.token(call, `${this.#deps.account}:${spec.cacheKey(params)}`) : null;
   }
 }

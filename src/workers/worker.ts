@@ -3,6 +3,7 @@
  * nobody else does. BullMQ's own retries, stalls and limits are only the rough machinery around the journal: a job may
  * be lost, doubled or run again at any time, and begin decides.
  */
+import { createHash } from 'node:crypto';
 import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
 import { JOB_OPTIONS, jobSchema, partitionKeys, partitionOf, type VerificationJob } from '../producers/job.ts';
@@ -20,6 +21,8 @@ export interface PartitionSettings {
   readonly name: string;
   readonly provider: BoundProvider;
   readonly baseUrl: string;
+  /** Who we are at the provider, in public words. */
+  readonly account: string;
   readonly rateLimit: { readonly max: number; readonly perMs: number };
   readonly inquiryRateLimit: { readonly max: number; readonly perMs: number };
   readonly concurrency: number;
@@ -115,6 +118,7 @@ export class PartitionWorker {
       transport: this.#transport,
       sessions: new Sessions({
         partition,
+        account: createHash('sha256').update(`${settings.baseUrl} ${settings.account}`).digest('hex').slice(0, 16),
         provider,
         transport: this.#transport,
         redis,

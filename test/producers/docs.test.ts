@@ -1,15 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { createProducer, createResultsConsumer } from '../../src/index.ts';
-import { providers } from '../../src/providers/index.ts';
 import { Queue } from 'bullmq';
+import { describe, expect, it } from 'vitest';
+import { createProducer, createResultsConsumer, type ResultsConsumer } from '../../src/index.ts';
 import { RESULT_JOB_OPTIONS, RESULTS_QUEUE, resultsPrefix } from '../../src/producers/job.ts';
 import { readVerification } from '../../src/producers/reading.ts';
 import { type PartitionProfile, parseRequest } from '../../src/producers/request.ts';
 import { resultEventOf, resultEventSchema } from '../../src/producers/result.ts';
 import { publicKeySet } from '../../src/producers/sealing.ts';
+import { providers } from '../../src/providers/index.ts';
 import { SETTLED, startWorld } from './world.ts';
 
 const PARTITIONS: ReadonlyMap<string, PartitionProfile> = new Map(
@@ -33,7 +33,10 @@ function json(text: string, index: number): Record<string, unknown> {
 
 /** A curl command as a request: its headers, path and body. */
 function curl(command: string): { path: string; headers: Record<string, string>; raw?: string } {
-  const headers = [...command.matchAll(/-H '([^:]+): ([^']*)'/g)].map(([, name = '', value = '']) => [name.toLowerCase(), value]);
+  const headers = [...command.matchAll(/-H '([^:]+): ([^']*)'/g)].map(([, name = '', value = '']) => [
+    name.toLowerCase(),
+    value,
+  ]);
   const raw = /-d '([^']*)'/s.exec(command)?.[1];
   const path = /http:\/\/127\.0\.0\.1:3000(\S+)/.exec(command)?.[1] ?? '';
   return { path, headers: Object.fromEntries(headers), ...(raw === undefined ? {} : { raw }) };
@@ -42,7 +45,7 @@ function curl(command: string): { path: string; headers: Record<string, string>;
 describe('docs/http-api.md', () => {
   it('shows commands that work', async () => {
     await using world = await startWorld({ partitions: PARTITIONS });
-    const [enqueue = '', read = ''] = blocks(docs.http, 'sh').map((command) => command);
+    const [enqueue = '', read = ''] = blocks(docs.http, 'sh');
     const first = curl(enqueue);
     const reply = world.call({ ...first, apiKey: null });
     for (;;) {
@@ -53,7 +56,10 @@ describe('docs/http-api.md', () => {
     }
     expect(await reply).toMatchObject({ status: 200, body: { provider: 'cepta', metadata: { orderId: 'A-17' } } });
     const second = curl(read.replace('$ID', String((await reply).body.id)));
-    expect(await world.call({ ...second, method: 'GET', apiKey: null })).toMatchObject({ status: 200, body: { final: true } });
+    expect(await world.call({ ...second, method: 'GET', apiKey: null })).toMatchObject({
+      status: 200,
+      body: { final: true },
+    });
   });
 
   it('shows a send that is accepted, and takes no code', async () => {
@@ -127,18 +133,23 @@ describe('docs/results.md', () => {
     const event = json(docs.results, 0);
     await queue.add('otp.verification.settled', event, { ...RESULT_JOB_OPTIONS, jobId: String(event.id) });
     const lines: unknown[][] = [];
+    let heard = (): void => {};
     const handled = new Promise<void>((settle) => {
-      // The program of the page ends with close(), which waits for the handler; it is held back until there was one.
-      const console = { log: (...line: unknown[]) => settle(void lines.push(line)) };
-      const page = blocks(docs.results, 'ts')[0] ?? '';
-      void run(page.replace(/^await consumer\.close.*$/m, ''), { createResultsConsumer, console }, 'consumer', {
-        'redis://127.0.0.1:6379': world.server.url,
-      }).then(async ({ consumer }) => {
-        await handled;
-        await (consumer as { close(): Promise<void> }).close();
-      });
+      heard = settle;
+    });
+    const console = {
+      log: (...line: unknown[]): void => {
+        lines.push(line);
+        heard();
+      },
+    };
+    // The page's last line is said by the test, once there was a result.
+    const page = (blocks(docs.results, 'ts')[0] ?? '').replace('await consumer.close();', '');
+    const { consumer } = await run(page, { createResultsConsumer, console }, 'consumer', {
+      'redis://127.0.0.1:6379': world.server.url,
     });
     await handled;
+    await (consumer as ResultsConsumer).close();
     expect(lines).toEqual([[event.subject, 'accepted', 'succeeded']]);
     await queue.close();
   });
@@ -153,6 +164,8 @@ async function run(
 ): Promise<Record<string, unknown>> {
   let body = program.replace(/^import .*$/gm, '');
   for (const [shown, real] of Object.entries(places)) body = body.replaceAll(`'${shown}'`, JSON.stringify(real));
-  const AsyncFunction = (async () => {}).constructor as new (...parts: string[]) => (...given: unknown[]) => Promise<never>;
+  const AsyncFunction = (async () => {}).constructor as new (
+    ...parts: string[]
+  ) => (...given: unknown[]) => Promise<never>;
   return await new AsyncFunction(...Object.keys(imports), `${body}\nreturn { ${values} };`)(...Object.values(imports));
 }

@@ -73,7 +73,10 @@ describe('POST /v1/verifications', () => {
   it('knows the same body by what it says, not by the order of its fields', async () => {
     await using world = await startWorld();
     const first = await world.call({ raw: `{"provider":"demo","otp":"123456","params":{"reference":"R"}}`, key: 'k' });
-    const again = await world.call({ raw: `{ "params": {"reference":"R"}, "otp":"123456", "provider":"demo" }`, key: 'k' });
+    const again = await world.call({
+      raw: `{ "params": {"reference":"R"}, "otp":"123456", "provider":"demo" }`,
+      key: 'k',
+    });
     expect([first.status, again.status]).toEqual([202, 202]);
     expect(again.text).toBe(first.text);
   });
@@ -122,7 +125,11 @@ describe('POST /v1/verifications', () => {
       expect(reply.headers['www-authenticate']).toBe('Bearer realm="otp-pipeline"');
     }
     const basic = { authorization: `Basic ${SHOP.apiKey.reveal()}` };
-    expectProblem(await world.call({ body: demoRequest(), key: 'k-1', apiKey: null, headers: basic }), 401, 'unauthorized');
+    expectProblem(
+      await world.call({ body: demoRequest(), key: 'k-1', apiKey: null, headers: basic }),
+      401,
+      'unauthorized',
+    );
     expectProblem(await world.call({ method: 'GET', path: '/v1/verifications/x', apiKey: 'no' }), 401, 'unauthorized');
     expect(await world.jobs()).toBe(0);
   });
@@ -342,14 +349,20 @@ describe('GET /v1/verifications/{id}', () => {
     const { body } = await world.post(demoRequest(), 'k-1');
     const id = String(body.id);
     await world.publish(id, AWAITING);
-    expect(await world.get(id, { prefer: 'wait=20' }, '?after=0')).toMatchObject({ status: 200, body: { sequence: 1 } });
+    expect(await world.get(id, { prefer: 'wait=20' }, '?after=0')).toMatchObject({
+      status: 200,
+      body: { sequence: 1 },
+    });
     const next = world.get(id, { prefer: 'wait=20' }, '?after=1');
     await world.publish(id, SETTLED);
     const reply = await next;
     expect(reply).toMatchObject({ status: 200, body: { sequence: 2, final: true } });
     expect(reply.headers['preference-applied']).toBe('wait=20');
     // After a final one there is no next.
-    expect(await world.get(id, { prefer: 'wait=20' }, '?after=2')).toMatchObject({ status: 200, body: { sequence: 2 } });
+    expect(await world.get(id, { prefer: 'wait=20' }, '?after=2')).toMatchObject({
+      status: 200,
+      body: { sequence: 2 },
+    });
   });
 
   it('without `after` waits for an outcome, and gives what there is when the time is over', async () => {

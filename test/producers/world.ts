@@ -35,7 +35,11 @@ export const PARTITIONS: ReadonlyMap<string, PartitionProfile> = new Map(
 );
 
 export const SHOP = { id: 'shop', apiKey: new Secret('key-of-the-shop') } satisfies IntakeClient;
-export const KIOSK = { id: 'kiosk', apiKey: new Secret('key-of-the-kiosk'), providers: ['other'] } satisfies IntakeClient;
+export const KIOSK = {
+  id: 'kiosk',
+  apiKey: new Secret('key-of-the-kiosk'),
+  providers: ['other'],
+} satisfies IntakeClient;
 
 /** Looked for in everything that is answered: it must never come back. */
 export const CANARY = 'C4n4ry77';
@@ -187,7 +191,13 @@ export const SETTLED = {
   providerCode: '00',
 };
 
-export const AWAITING = { state: 'awaiting', otp: 'unknown', transaction: 'unknown', nextStep: 'wait', reason: 'no_answer' };
+export const AWAITING = {
+  state: 'awaiting',
+  otp: 'unknown',
+  transaction: 'unknown',
+  nextStep: 'wait',
+  reason: 'no_answer',
+};
 
 export async function eventually(is: () => boolean | Promise<boolean>, withinMs = 5_000): Promise<void> {
   const end = performance.now() + withinMs;

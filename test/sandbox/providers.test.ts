@@ -264,7 +264,8 @@ test("these tests' own signatures agree with examples they did not compute", () 
   // The published example of https://docs.payments.of.ayoconnect.id: dummy values, hexadecimal.
   const ayo = { baseUrl: '', options: {}, credentials: { clientSecret: 'fceda4da-ae95-4d14-8cb6-eef392139a2c' } };
   const body =
-    '{"partnerReferenceNo":"qic5taezfgta7yhn74u7cppr47wan027","authCode":"8ecx3bnfk9bu2o4y0z8ur8pfhH12eltF","merchantId":"AYOPOP"}';
+    '{"partnerReferenceNo":"qic5taezfgta7yhn74u7cppr47wan027","authCode":"8ecx3bnfk9bu2o4y0z8ur8pfhH12eltF",' +
+    '"merchantId":"AYOPOP"}';
   const tokens = { b2b: 'ed8f7f42a6d741fbb891bae654e81678', b2b2c: '' };
   const path = '/api/v2/registration-account-binding';
   expect(ayoconnect.signed(ayo, path, tokens, body, '', '2023-03-28T22:13:27+07:00').headers['x-signature']).toBe(

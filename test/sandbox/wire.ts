@@ -1,6 +1,6 @@
 /**
- * Good requests to the five sandboxes, built here from the providers' pages with node:crypto and nothing of the project,
- * so that the sandbox is measured by a third hand.
+ * Good requests to the five sandboxes, built here from the providers' pages with node:crypto alone, so that the sandbox
+ * is measured by a third hand.
  */
 import { createHash, createHmac, createSign, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { request } from 'undici';

@@ -17,7 +17,7 @@ export interface PartitionEntry {
   readonly credentials: unknown;
   readonly options?: unknown;
   readonly adapter?: string;
-  readonly settings?: Partial<Omit<PartitionSettings, 'name' | 'provider' | 'baseUrl'>>;
+  readonly settings?: Partial<Omit<PartitionSettings, 'name' | 'provider' | 'baseUrl' | 'account'>>;
 }
 
 export interface Pipeline extends AsyncDisposable {
@@ -109,6 +109,7 @@ export async function startPipeline(
           ...entry.settings,
           name,
           baseUrl: entry.baseUrl,
+          account: 'test',
           provider: provider.bind({
             baseUrl: entry.baseUrl,
             credentials: provider.credentials.parse(entry.credentials),

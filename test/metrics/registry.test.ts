@@ -1,0 +1,50 @@
+import { readFileSync } from 'node:fs';
+import { Registry } from 'prom-client';
+import { describe, expect, it } from 'vitest';
+import { collectDepths } from '../../src/metrics/depths.ts';
+import { createMetrics, METRICS, type MetricDefinition } from '../../src/metrics/registry.ts';
+
+const definitions: readonly MetricDefinition[] = Object.values(METRICS);
+const empty = { read: async () => ({ complete: true, queues: new Map(), partitions: new Map() }) };
+
+describe('the table of metrics', () => {
+  it('is what the registry holds, beside the metrics of the process', async () => {
+    const registry = new Registry();
+    createMetrics(registry);
+    collectDepths(registry, empty);
+    const names = registry.getMetricsAsArray().map(({ name }) => name);
+    const ours = names.filter((name) => !/^(process|nodejs)_/.test(name));
+    expect(ours.toSorted()).toEqual(definitions.map(({ name }) => name).toSorted());
+    expect(names.length).toBeGreaterThan(ours.length);
+  });
+
+  it('is the table of docs/metrics.md, both ways', () => {
+    const page = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8');
+    const documented = [...page.matchAll(/^\| `(otp_\w+)` \| (\w+) \| (.+?) \| (.+?) \| .+ \|$/gm)].map(
+      ([, name, type, labels = '', scope]) => ({
+        name,
+        type,
+        scope,
+        labels: [...labels.matchAll(/`(\w+)`/g)].map(([, label]) => label),
+      }),
+    );
+    expect(documented).toEqual(definitions.map(({ name, type, scope, labels }) => ({ name, type, scope, labels })));
+  });
+
+  it('says of each metric whether it may be added up, and of each time its unit', async () => {
+    const registry = new Registry();
+    createMetrics(registry, { ofTheProcess: false });
+    collectDepths(registry, empty);
+    const help = [...(await registry.metrics()).matchAll(/^# HELP (\w+) (.+)$/gm)];
+    expect(help).toHaveLength(definitions.length);
+    for (const [line, name = ''] of help) {
+      expect(line).toMatch(/(Global: the same in every process|Per process: add them up)\.$/);
+      if (name.endsWith('_seconds')) expect(line).toMatch(/[Ss]econds/);
+    }
+  });
+
+  it('has no label that could hold an id', () => {
+    const closed = 'provider operation otp transaction reason call wire queue state type code'.split(' ');
+    for (const { labels } of definitions) for (const label of labels) expect(closed).toContain(label);
+  });
+});
