@@ -64,6 +64,7 @@ class MaskingServer extends ExpressAdapter {
   constructor(mask: BodyMask) {
     super();
     this.#mask = mask;
+    this.app.disable('x-powered-by');
   }
 
   override setErrorHandler(handler: (error: Error) => ControllerHandlerReturnType): this {

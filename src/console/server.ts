@@ -66,17 +66,17 @@ export function createConsole({ registry, readiness, events, pages }: ConsoleDep
     response.status(404).send(messagePage('Nothing here', 'There is no such page.'));
   });
   const onError: ErrorRequestHandler = (error, request, response, next) => {
-    events.emit('machinery:failed', {
-      where: `console ${request.method} ${routeOf(request.path)}`,
-      error: asError(error),
-    });
+    const malformed = isMalformed(error);
+    if (!malformed) {
+      events.emit('machinery:failed', {
+        where: `console ${request.method} ${routeOf(request.path)}`,
+        error: asError(error),
+      });
+    }
     if (response.headersSent) return next(error);
     // What an error says may quote what it failed on, so the browser is told nothing of it.
-    const status = statusOf(error);
-    const heading = status < 500 ? 'This cannot be asked' : 'This failed';
-    response
-      .status(status)
-      .send(messagePage(heading, status < 500 ? 'The address is malformed.' : 'The log says why.'));
+    if (malformed) response.status(400).send(messagePage('This cannot be asked', 'The address is malformed.'));
+    else response.status(500).send(messagePage('This failed', 'The log says why.'));
   };
   app.use(onError);
   return app;
@@ -150,7 +150,7 @@ function routeOf(path: string): string {
   return /^\/[a-z]*/.exec(path)?.[0] ?? '/';
 }
 
-function statusOf(error: unknown): number {
-  const status = error instanceof Error && 'status' in error ? Number(error.status) : 500;
-  return status >= 400 && status <= 499 ? status : 500;
+/** The router's own refusals, of an address that is no text, say a status in the four hundreds. */
+function isMalformed(error: unknown): boolean {
+  return error instanceof Error && 'status' in error && Number(error.status) >= 400 && Number(error.status) <= 499;
 }

@@ -9,7 +9,7 @@
 import type { EventBus } from '../events.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import { type Opener, openCode, SealError, type SealedCode } from '../producers/sealing.ts';
-import type { BoundProvider, Call, Outcome, Stamp, Verification } from '../providers/provider.ts';
+import type { BoundProvider, Call, Finding, Outcome, Stamp, Verification } from '../providers/provider.ts';
 import { Secret } from '../secret.ts';
 import type { Evidence } from './decide.ts';
 import type { Facts, Journal } from './journal.ts';
@@ -105,10 +105,10 @@ export async function inquire(id: string, graceMs: number, deps: AttemptDependen
   const startedAt = performance.now();
   const reply = await deps.transport.send(inquiry.buildRequest(subject, newStamp(tokens.tokens)));
   tellCall('inquiry', reply, startedAt, deps);
-  const finding =
+  const finding: Finding =
     reply.kind === 'answered'
-      ? inquiry.interpret(reply.response, subject)
-      : ({ kind: 'nothing', documented: true, providerCode: reply.code } as const);
+      ? readSafely(() => inquiry.interpret(reply.response, subject), UNREADABLE_FINDING)
+      : { kind: 'nothing', documented: true, providerCode: reply.code };
   if (finding.kind === 'nothing' && !finding.documented) {
     events.emit('answer:unexpected', { id, partition, call: 'inquiry', providerCode: finding.providerCode });
   }
@@ -187,17 +187,38 @@ async function submit(
     case 'lost':
       return [{ from: 'lost', code: reply.code }, { code: reply.code }];
     case 'answered': {
-      const outcome = mendable(operation.interpret(reply.response, reference), tokens);
+      const { response } = reply;
+      const outcome = mendable(
+        readSafely(() => operation.interpret(response, reference), UNREADABLE_OUTCOME),
+        tokens,
+      );
       if (outcome.kind === 'unknown' && !outcome.documented) {
         events.emit('answer:unexpected', { id, partition, call: name, providerCode: outcome.providerCode });
       }
       return [
         { from: 'answer', outcome },
-        { outcome: outcome.kind, code: outcome.providerCode, status: reply.response.status },
+        { outcome: outcome.kind, code: outcome.providerCode, status: response.status },
       ];
     }
   }
   return reply satisfies never;
+}
+
+const UNREADABLE_OUTCOME: Outcome = {
+  kind: 'unknown',
+  reason: 'unexpected_answer',
+  documented: false,
+  providerCode: null,
+};
+const UNREADABLE_FINDING: Finding = { kind: 'nothing', documented: false, providerCode: null };
+
+/** An answer that a provider's reading stumbles over proves nothing; the call has been made all the same. */
+function readSafely<T>(read: () => T, otherwise: T): T {
+  try {
+    return read();
+  } catch {
+    return otherwise;
+  }
 }
 
 /** A token that the caller brought along cannot be renewed by us: sending again would only be refused again. */

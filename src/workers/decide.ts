@@ -60,6 +60,11 @@ export interface Situation {
   readonly inquiries: number;
   readonly notPaidAt: number;
   readonly needsReview: boolean;
+  /**
+   * The record has left the point that the evidence speaks of: another attempt is under way, or none any more. Then
+   * only a yes or a no still says something of it.
+   */
+  readonly overtaken: boolean;
   readonly random: number;
 }
 
@@ -89,8 +94,11 @@ export type Verdict = Consequences &
         /** Null: nothing can be asked; a callback or a person must bring the proof. */
         readonly inquireInMs: number | null;
         readonly publish: 'awaiting' | 'review' | null;
-        /** A first counted proof of no payment: a second one will be final. */
-        readonly notPaid: boolean;
+        /**
+         * What is counted of proofs of no payment from now on: a first one, so that the next will be final; none, because
+         * something else was heard in between; or as many as before.
+         */
+        readonly proof: 'not_paid_once' | 'none' | 'as_before';
       }
     | { readonly do: 'retry'; readonly inMs: number; readonly because: 'not_sent' | 'refused' }
     /** The record is final and this changes nothing; or the evidence is for a state that has passed. */
@@ -100,6 +108,7 @@ export type Verdict = Consequences &
 
 export function decide(evidence: Evidence, situation: Situation, policy: Policy): Verdict {
   if (situation.state === 'settled') return afterFinal(evidence, situation);
+  if (situation.overtaken && !isYesOrNo(evidence)) return { do: 'nothing' };
   switch (evidence.from) {
     case 'answer':
       return onAnswer(evidence.outcome, situation, policy);
@@ -114,7 +123,13 @@ export function decide(evidence: Evidence, situation: Situation, policy: Policy)
       return notSubmitted('deadline_passed', 'pending', 'request_new_code', situation, policy);
     case 'reference':
       if (situation.state !== 'queued') return { do: 'nothing' };
-      return notSubmitted(evidence.reason, evidence.transaction, nextStepAtReference(evidence), situation, policy);
+      return notSubmitted(
+        evidence.reason,
+        evidence.transaction,
+        nextStepAtReference(evidence, policy),
+        situation,
+        policy,
+      );
     case 'patience_over':
       if (situation.state !== 'awaiting' || situation.standing === null || situation.needsReview)
         return { do: 'nothing' };
@@ -142,7 +157,7 @@ function onAnswer(outcome: Outcome, situation: Situation, policy: Policy): Verdi
           },
           attemptsRemaining: remaining(situation, policy, outcome.attemptsRemaining),
           ...nextInquiry(situation, policy, 'awaiting'),
-          notPaid: false,
+          proof: 'none',
           ...found,
         };
       }
@@ -257,7 +272,9 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
     }
     case 'not_paid':
       if (!lateEnough) return askAgain(standing, situation, policy);
-      if (situation.notPaidAt === 0) return { ...askAgain(standing, situation, policy), notPaid: true };
+      if (situation.notPaidAt === 0) return { ...askAgain(standing, situation, policy), proof: 'not_paid_once' };
+      // Two questions put at the same time are one proof.
+      if (askedAt <= situation.notPaidAt) return askAgain(standing, situation, policy);
       return {
         do: 'settle',
         standing: {
@@ -272,7 +289,7 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
       };
     case 'untouched':
       // Asked too early, or after an explicit yes, it proves nothing: the provider may not have got round to it.
-      if (!lateEnough || standing.otp !== 'unknown') return askAgain(standing, situation, policy);
+      if (!lateEnough || standing.otp !== 'unknown') return { ...askAgain(standing, situation, policy), proof: 'none' };
       return {
         do: 'settle',
         standing: {
@@ -282,11 +299,11 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
           nextStep: 'reenter_code',
           providerCode: finding.providerCode,
         },
-        attemptsRemaining: remaining(situation, policy),
+        attemptsRemaining: remaining({ ...situation, attemptsUsed: situation.attemptsUsed - 1 }, policy),
         code: 'untouched',
       };
     case 'pending':
-      return askAgain(standing, situation, policy);
+      return { ...askAgain(standing, situation, policy), proof: 'none' };
     case 'nothing':
       return {
         ...askAgain(standing, situation, policy),
@@ -312,7 +329,7 @@ function unknown(reason: Reason, providerCode: string | null, situation: Situati
     standing: { otp: 'unknown', transaction: 'unknown', reason, nextStep: 'wait', providerCode },
     attemptsRemaining: remaining(situation, policy),
     ...nextInquiry(situation, policy, 'awaiting'),
-    notPaid: false,
+    proof: 'none',
   };
 }
 
@@ -352,7 +369,7 @@ function amountMismatch(providerCode: string, situation: Situation, policy: Poli
     attemptsRemaining: remaining(situation, policy),
     inquireInMs: null,
     publish: situation.needsReview ? null : 'review',
-    notPaid: false,
+    proof: 'none',
     ...found,
   };
 }
@@ -364,7 +381,7 @@ function askAgain(standing: Standing, situation: Situation, policy: Policy): Ext
     standing,
     attemptsRemaining: remaining(situation, policy),
     ...nextInquiry(situation, policy, null),
-    notPaid: false,
+    proof: 'as_before',
   };
 }
 
@@ -387,16 +404,22 @@ function afterFinal(evidence: Evidence, situation: Situation): Verdict {
   const proved =
     evidence.from === 'answer' && evidence.outcome.kind === 'accepted' && evidence.outcome.transaction === 'succeeded'
       ? 'succeeded'
-      : evidence.from === 'inquiry' && (evidence.finding.kind === 'paid' || evidence.finding.kind === 'not_paid')
-        ? evidence.finding.kind === 'paid'
-          ? 'succeeded'
-          : 'failed'
-        : null;
+      : evidence.from === 'inquiry' && evidence.finding.kind === 'paid'
+        ? 'succeeded'
+        : evidence.from === 'inquiry' &&
+            evidence.finding.kind === 'not_paid' &&
+            evidence.askedAt > situation.inFlightUntil
+          ? 'failed' // asked earlier it is a hint, and no hint contradicts a payment
+          : null;
   const was = situation.standing?.transaction;
   if (proved !== null && was !== undefined && (was === 'succeeded' || was === 'failed') && was !== proved) {
     return { do: 'contradict', was, now: proved };
   }
   return { do: 'nothing' };
+}
+
+function isYesOrNo(evidence: Evidence): boolean {
+  return evidence.from === 'answer' && (evidence.outcome.kind === 'accepted' || evidence.outcome.kind === 'rejected');
 }
 
 /** What the client may still try, by the provider's own word where it says one; null where no code is taken. */
@@ -413,9 +436,13 @@ function nextStepAfterRefusal(reason: Reason | null, anotherCode: boolean, polic
   return reason === 'code_expired' ? 'request_new_code' : 'reenter_code';
 }
 
-function nextStepAtReference({ reason, transaction }: Extract<Evidence, { from: 'reference' }>): NextStep {
+function nextStepAtReference(
+  { reason, transaction }: Extract<Evidence, { from: 'reference' }>,
+  policy: Policy,
+): NextStep {
   if (transaction === 'unknown') return 'wait';
   if (transaction === 'succeeded') return 'none';
+  if (policy.effect === 'none' && reason === 'budget_spent') return 'request_new_code';
   if (transaction === 'failed' || reason === 'budget_spent') return 'new_transaction';
   return 'reenter_code';
 }

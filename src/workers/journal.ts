@@ -3,7 +3,7 @@
  * A change is applied only to the revision it was decided on; whoever lost that race is given the record as it is now
  * and decides again. So evidence may come in any order, from any process, and meets only here.
  */
-import { EventBus } from '../events.ts';
+import { asError, EventBus } from '../events.ts';
 import { JOB_SEEN_WITHIN_MS } from '../producers/accept.ts';
 import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers/job.ts';
 import { type HistoryEntry, readRecord, type VerificationRecord } from '../producers/record.ts';
@@ -194,7 +194,7 @@ export class Journal {
     let before = record;
     const random = Math.random();
     for (;;) {
-      const situation = situationOf(before, evidence, this.now(), random);
+      const situation = situationOf(before, evidence, overtaken(record, before), this.now(), random);
       const { policy } = this.#settings;
       const verdict = decide(evidence, situation, { ...policy, canInquire: policy.canInquire(before) });
       if (verdict.do === 'nothing') return { verdict, before, published: null };
@@ -295,7 +295,8 @@ export class Journal {
           change.dueAt = at + INQUIRY_SEEN_WITHIN_MS;
           entry['inquiryAt'] = new Date(at).toISOString();
         }
-        if (verdict.notPaid) change.set['notPaidAt'] = String(now);
+        if (verdict.proof === 'not_paid_once') change.set['notPaidAt'] = String(now);
+        if (verdict.proof === 'none') change.clear.push('notPaidAt');
         if (verdict.publish === 'review') change.set['needsReview'] = '1';
         if (verdict.publish !== null) change.publish = `otp.verification.${verdict.publish}`;
         if (situation.takesCode && verdict.standing.otp === 'accepted') {
@@ -336,7 +337,17 @@ export class Journal {
       setOrClear(change, 'attemptsRemaining', verdict.attemptsRemaining);
       if (verdict.providersWord !== undefined) change.reference.set['remaining'] = String(verdict.providersWord);
       if (verdict.identifiers !== undefined) change.set['identifiers'] = JSON.stringify(verdict.identifiers);
-      if (verdict.details !== undefined) change.set['details'] = await seal(before.client, verdict.details);
+      if (verdict.details !== undefined) {
+        try {
+          change.set['details'] = await seal(before.client, verdict.details);
+        } catch (error) {
+          // The answer counts; what it told besides may be missing, its outcome may not.
+          this.#events.emit('machinery:failed', {
+            where: `sealing the details of ${before.id}`,
+            error: asError(error),
+          });
+        }
+      }
       entry['otp'] = standing.otp;
       entry['transaction'] = standing.transaction;
       if (standing.reason !== null) entry['reason'] = standing.reason;
@@ -395,7 +406,33 @@ function setOrClear(change: Change, field: string, value: string | number | null
   else change.set[field] = String(value);
 }
 
-function situationOf(record: VerificationRecord, evidence: Evidence, now: number, random: number): Situation {
+/**
+ * Has the record left the point that the evidence speaks of? Evidence from the queue (no token, a deadline) speaks of no
+ * attempt at all, evidence from a submission of that very attempt. Without this, whoever loses a race could take a
+ * submission that is on its way for one that never left.
+ */
+function overtaken(spokenOf: VerificationRecord, now: VerificationRecord): boolean {
+  switch (spokenOf.state) {
+    case 'queued':
+      return now.state !== 'queued';
+    case 'sending':
+      return (
+        now.state === 'queued' || now.attempts !== spokenOf.attempts || (now.token ?? spokenOf.token) !== spokenOf.token
+      );
+    case 'awaiting':
+    case 'settled':
+      return false;
+  }
+  return spokenOf.state satisfies never;
+}
+
+function situationOf(
+  record: VerificationRecord,
+  evidence: Evidence,
+  overtaken: boolean,
+  now: number,
+  random: number,
+): Situation {
   return {
     state: record.state,
     now,
@@ -411,6 +448,7 @@ function situationOf(record: VerificationRecord, evidence: Evidence, now: number
     inquiries: record.inquiries + (evidence.from === 'inquiry' ? 1 : 0),
     notPaidAt: record.notPaidAt,
     needsReview: record.needsReview,
+    overtaken,
     random,
   };
 }

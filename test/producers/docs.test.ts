@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { createProducer, createResultsConsumer, type ResultsConsumer } from '../../src/index.ts';
 import { RESULT_JOB_OPTIONS, RESULTS_QUEUE, resultsPrefix } from '../../src/producers/job.ts';
 import { readVerification } from '../../src/producers/reading.ts';
-import { type PartitionProfile, parseRequest } from '../../src/producers/request.ts';
+import type { PartitionProfile } from '../../src/producers/request.ts';
 import { resultEventOf, resultEventSchema } from '../../src/producers/result.ts';
 import { publicKeySet } from '../../src/producers/sealing.ts';
 import { providers } from '../../src/providers/index.ts';

@@ -18,7 +18,11 @@ async function setup(): Promise<Bundle> {
   const server = await startTestRedis();
   const redis = connectRedis(server.url, 'producer', { onError: () => {} });
   const waiting = new Waiting(redis, new EventBus());
-  await eventually(async () => (await listeners(redis)) === 1);
+  // It hears: whatever wakes anybody from here on is a message, not the subscription's own beginning.
+  let heard = false;
+  const first = waiting.until('first', async () => heard, Boolean, { limitMs: 10_000 });
+  await eventually(async () => (heard = (await redis.publish(PUBLISHED_CHANNEL, 'first.1')) === 1));
+  await first;
   return {
     server,
     redis,
@@ -29,11 +33,6 @@ async function setup(): Promise<Bundle> {
       await server[Symbol.asyncDispose]();
     },
   };
-}
-
-async function listeners(redis: RedisConnection): Promise<unknown> {
-  const reply = (await redis.pubsub('NUMSUB', PUBLISHED_CHANNEL)) as unknown[];
-  return Number(reply[1]);
 }
 
 it('wakes every caller of an id, and nobody else', async () => {

@@ -38,8 +38,12 @@ export interface ServiceProcess extends AsyncDisposable {
   kill(signal: NodeJS.Signals): Promise<void>;
 }
 
-export async function serve(file: string, roles: string): Promise<ServiceProcess> {
-  const child = runCli(['serve', '--config', file, '--roles', roles, '--json']);
+export async function serve(
+  file: string,
+  roles: string,
+  environment: Record<string, string> = {},
+): Promise<ServiceProcess> {
+  const child = runCli(['serve', '--config', file, '--roles', roles, '--json'], environment);
   let output = '';
   child.stdout?.on('data', (chunk) => {
     output += chunk;

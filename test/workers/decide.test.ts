@@ -19,7 +19,11 @@ const NO_INQUIRY: Policy = { ...MONEY, canInquire: false };
 /** LipaLater. */
 const NO_MONEY: Policy = { ...MONEY, effect: 'none', canInquire: false };
 
-const standing = (otp: Standing['otp'], transaction: Standing['transaction'], given: Partial<Standing> = {}): Standing => ({
+const standing = (
+  otp: Standing['otp'],
+  transaction: Standing['transaction'],
+  given: Partial<Standing> = {},
+): Standing => ({
   otp,
   transaction,
   reason: null,
@@ -53,7 +57,13 @@ const queued = (given: Partial<Situation> = {}): Situation => situation('queued'
 const sending = (given: Partial<Situation> = {}): Situation => situation('sending', given);
 /** Asked once already, long after the attempt could still be in flight. */
 const awaiting = (now: Standing, given: Partial<Situation> = {}): Situation =>
-  situation('awaiting', { standing: now, awaitingSince: NOW - 20_000, inFlightUntil: NOW - 5_000, inquiries: 1, ...given });
+  situation('awaiting', {
+    standing: now,
+    awaitingSince: NOW - 20_000,
+    inFlightUntil: NOW - 5_000,
+    inquiries: 1,
+    ...given,
+  });
 const settled = (now: Standing, given: Partial<Situation> = {}): Situation =>
   situation('settled', { standing: now, inFlightUntil: NOW - 5_000, ...given });
 
@@ -135,8 +145,20 @@ function holds(rows: readonly Row[]): void {
 
 describe('an explicit yes', () => {
   holds([
-    ['that is itself the payment settles', accepted('succeeded'), sending(), NO_INQUIRY, 'settle accepted/succeeded - none, 2 left, code used'],
-    ['where no money moves settles with no transaction', accepted('none'), sending(), NO_MONEY, 'settle accepted/none - none, 2 left, code used'],
+    [
+      'that is itself the payment settles',
+      accepted('succeeded'),
+      sending(),
+      NO_INQUIRY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
+    [
+      'where no money moves settles with no transaction',
+      accepted('none'),
+      sending(),
+      NO_MONEY,
+      'settle accepted/none - none, 2 left, code used',
+    ],
     [
       'to a send, which takes no code, counts no attempts',
       accepted('none'),
@@ -151,7 +173,13 @@ describe('an explicit yes', () => {
       MONEY,
       'await accepted/pending - approve_on_phone, 2 left, ask in 10000, say awaiting',
     ],
-    ['that names no next step waits', accepted('pending'), sending(), MONEY, 'await accepted/pending - wait, 2 left, ask in 10000, say awaiting'],
+    [
+      'that names no next step waits',
+      accepted('pending'),
+      sending(),
+      MONEY,
+      'await accepted/pending - wait, 2 left, ask in 10000, say awaiting',
+    ],
     [
       'that cannot be asked about waits for a callback or a person',
       accepted('pending'),
@@ -173,7 +201,13 @@ describe('an explicit yes', () => {
       NO_INQUIRY,
       'settle accepted/succeeded - none, 2 left, code used',
     ],
-    ['after the deadline is still a yes', accepted('succeeded'), sending({ now: DEADLINE + 1 }), MONEY, 'settle accepted/succeeded - none, 2 left, code used'],
+    [
+      'after the deadline is still a yes',
+      accepted('succeeded'),
+      sending({ now: DEADLINE + 1 }),
+      MONEY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
     [
       'counts even when the record has gone back to the queue meanwhile',
       accepted('succeeded'),
@@ -200,7 +234,13 @@ describe('an explicit yes', () => {
 
 describe('an explicit no', () => {
   holds([
-    ['to a wrong code is final for this verification', rejected('wrong_code', 'pending'), sending(), MONEY, 'settle rejected/pending wrong_code reenter_code, 2 left, code used'],
+    [
+      'to a wrong code is final for this verification',
+      rejected('wrong_code', 'pending'),
+      sending(),
+      MONEY,
+      'settle rejected/pending wrong_code reenter_code, 2 left, code used',
+    ],
     [
       'to the last code of our budget asks for a new transaction',
       rejected('wrong_code', 'pending'),
@@ -236,7 +276,13 @@ describe('an explicit no', () => {
       MONEY,
       'settle rejected/pending - reenter_code, 2 left, code used',
     ],
-    ['to an expired code asks for another', rejected('code_expired', 'pending'), sending(), MONEY, 'settle rejected/pending code_expired request_new_code, 2 left, code used'],
+    [
+      'to an expired code asks for another',
+      rejected('code_expired', 'pending'),
+      sending(),
+      MONEY,
+      'settle rejected/pending code_expired request_new_code, 2 left, code used',
+    ],
     [
       'to an unknown reference names the next step of the provider (Beqelal 442)',
       rejected('unknown_reference', 'failed', { nextStep: 'new_transaction' }),
@@ -244,8 +290,20 @@ describe('an explicit no', () => {
       NO_INQUIRY,
       'settle rejected/failed unknown_reference new_transaction, 0 left, code used',
     ],
-    ['by the bank ends the transaction', rejected('declined', 'failed'), sending(), MONEY, 'settle rejected/failed declined new_transaction, 0 left, code used'],
-    ['where no money moves has no transaction', rejected(null, 'none'), sending(), NO_MONEY, 'settle rejected/none - reenter_code, 2 left, code used'],
+    [
+      'by the bank ends the transaction',
+      rejected('declined', 'failed'),
+      sending(),
+      MONEY,
+      'settle rejected/failed declined new_transaction, 0 left, code used',
+    ],
+    [
+      'where no money moves has no transaction',
+      rejected(null, 'none'),
+      sending(),
+      NO_MONEY,
+      'settle rejected/none - reenter_code, 2 left, code used',
+    ],
     [
       'to the last code where no money moves asks for a new code',
       rejected(null, 'none'),
@@ -253,7 +311,13 @@ describe('an explicit no', () => {
       NO_MONEY,
       'settle rejected/none - request_new_code, 0 left, code used',
     ],
-    ['by the lender is for a person', rejected('declined', 'none'), sending(), NO_MONEY, 'settle rejected/none declined contact_support, 2 left, code used'],
+    [
+      'by the lender is for a person',
+      rejected('declined', 'none'),
+      sending(),
+      NO_MONEY,
+      'settle rejected/none declined contact_support, 2 left, code used',
+    ],
     [
       'to a send that is refused asks for a new one',
       rejected(null, 'none'),
@@ -275,15 +339,51 @@ describe('a documented refusal before the business layer', () => {
   const none = refused({ remedy: { do: 'none' } });
   holds([
     ['may be followed by one further submission', refused(), sending(), MONEY, 'retry in 0, refused'],
-    ['is not followed by a second one', refused(), sending({ refusals: 1 }), MONEY, 'settle not_submitted/pending misconfigured contact_support, no left, code untouched'],
-    ['that nothing could mend is not repeated', none, sending(), MONEY, 'settle not_submitted/pending misconfigured contact_support, no left, code untouched'],
-    ['where no money moves has no transaction', none, sending(), NO_MONEY, 'settle not_submitted/none misconfigured contact_support, no left, code untouched'],
-    ['at the deadline is not repeated', refused(), sending({ now: DEADLINE }), MONEY, 'settle not_submitted/pending misconfigured contact_support, no left, code untouched'],
+    [
+      'is not followed by a second one',
+      refused(),
+      sending({ refusals: 1 }),
+      MONEY,
+      'settle not_submitted/pending misconfigured contact_support, no left, code untouched',
+    ],
+    [
+      'that nothing could mend is not repeated',
+      none,
+      sending(),
+      MONEY,
+      'settle not_submitted/pending misconfigured contact_support, no left, code untouched',
+    ],
+    [
+      'where no money moves has no transaction',
+      none,
+      sending(),
+      NO_MONEY,
+      'settle not_submitted/none misconfigured contact_support, no left, code untouched',
+    ],
+    [
+      'at the deadline is not repeated',
+      refused(),
+      sending({ now: DEADLINE }),
+      MONEY,
+      'settle not_submitted/pending misconfigured contact_support, no left, code untouched',
+    ],
     ['just before the deadline is repeated', refused(), sending({ now: DEADLINE - 1 }), MONEY, 'retry in 0, refused'],
     ['429 waits as long as it was told', throttled(7_000), sending(), MONEY, 'retry in 7000, refused'],
     ['429 without a time waits a little', throttled(), sending(), MONEY, 'retry in 250, refused'],
-    ['429 that outlasts the deadline ends', throttled(60_000), sending(), MONEY, 'settle not_submitted/pending provider_unavailable reenter_code, no left, code untouched'],
-    ['429 for the second time ends', throttled(), sending({ refusals: 1 }), MONEY, 'settle not_submitted/pending provider_unavailable reenter_code, no left, code untouched'],
+    [
+      '429 that outlasts the deadline ends',
+      throttled(60_000),
+      sending(),
+      MONEY,
+      'settle not_submitted/pending provider_unavailable reenter_code, no left, code untouched',
+    ],
+    [
+      '429 for the second time ends',
+      throttled(),
+      sending({ refusals: 1 }),
+      MONEY,
+      'settle not_submitted/pending provider_unavailable reenter_code, no left, code untouched',
+    ],
     ['429 that just fits is waited for', throttled(59_999), sending(), MONEY, 'retry in 59999, refused'],
     [
       'that comes late, to an attempt called unknown, proves that nothing was submitted',
@@ -292,7 +392,13 @@ describe('a documented refusal before the business layer', () => {
       MONEY,
       'settle not_submitted/pending misconfigured contact_support, no left, code untouched',
     ],
-    ['of an attempt that the record has left behind says nothing', refused(), sending({ overtaken: true }), MONEY, 'nothing'],
+    [
+      'of an attempt that the record has left behind says nothing',
+      refused(),
+      sending({ overtaken: true }),
+      MONEY,
+      'nothing',
+    ],
     ['of an attempt that is over says nothing', refused(), queued({ overtaken: true, refusals: 1 }), MONEY, 'nothing'],
   ]);
 
@@ -313,9 +419,21 @@ describe('what provably did not leave', () => {
   const ended = 'settle not_submitted/pending provider_unavailable reenter_code, no left, code untouched';
   holds([
     ['is sent again', notSent(), sending(), MONEY, 'retry in 125, not_sent'],
-    ['is sent again, the longer the more often it failed', notSent(), sending({ notSent: 3 }), MONEY, 'retry in 1000, not_sent'],
+    [
+      'is sent again, the longer the more often it failed',
+      notSent(),
+      sending({ notSent: 3 }),
+      MONEY,
+      'retry in 1000, not_sent',
+    ],
     ['waits as long as it was told', notSent({ retryAfterMs: 9_000 }), sending(), MONEY, 'retry in 9000, not_sent'],
-    ['is sent again although a refusal came before', notSent(), sending({ refusals: 1 }), MONEY, 'retry in 125, not_sent'],
+    [
+      'is sent again although a refusal came before',
+      notSent(),
+      sending({ refusals: 1 }),
+      MONEY,
+      'retry in 125, not_sent',
+    ],
     ['ends when no further try fits before the deadline', notSent(), sending({ now: DEADLINE - 125 }), MONEY, ended],
     ['is tried when one just fits', notSent(), sending({ now: DEADLINE - 126 }), MONEY, 'retry in 125, not_sent'],
     ['ends when it was told to wait past the deadline', notSent({ retryAfterMs: 60_000 }), sending(), MONEY, ended],
@@ -341,9 +459,27 @@ describe('what provably did not leave', () => {
       MONEY,
       ended,
     ],
-    ['where no money moves has no transaction', notSent({ remediable: false }), sending(), NO_MONEY, 'settle not_submitted/none misconfigured contact_support, no left, code untouched'],
-    ['says nothing of a later attempt, which may be on its way', notSent(), sending({ overtaken: true }), MONEY, 'nothing'],
-    ['says nothing of an attempt that was accepted meanwhile', notSent(), awaiting(PENDING, { overtaken: true }), MONEY, 'nothing'],
+    [
+      'where no money moves has no transaction',
+      notSent({ remediable: false }),
+      sending(),
+      NO_MONEY,
+      'settle not_submitted/none misconfigured contact_support, no left, code untouched',
+    ],
+    [
+      'says nothing of a later attempt, which may be on its way',
+      notSent(),
+      sending({ overtaken: true }),
+      MONEY,
+      'nothing',
+    ],
+    [
+      'says nothing of an attempt that was accepted meanwhile',
+      notSent(),
+      awaiting(PENDING, { overtaken: true }),
+      MONEY,
+      'nothing',
+    ],
   ]);
 });
 
@@ -355,7 +491,13 @@ describe('an attempt without an answer', () => {
   holds([
     ['that was lost is unknown and asked about', lost, sending(), MONEY, doubt],
     ['whose worker is gone is unknown and asked about', dead, sending(), MONEY, doubt],
-    ['that cannot be asked about waits', lost, sending(), NO_INQUIRY, 'await unknown/unknown no_answer wait, 2 left, do not ask, say awaiting'],
+    [
+      'that cannot be asked about waits',
+      lost,
+      sending(),
+      NO_INQUIRY,
+      'await unknown/unknown no_answer wait, 2 left, do not ask, say awaiting',
+    ],
     ['where no money moves ends at once: there is nothing to prove', lost, sending(), NO_MONEY, lipa],
     ['where no money moves ends at once when its worker is gone', dead, sending(), NO_MONEY, lipa],
     [
@@ -365,16 +507,40 @@ describe('an attempt without an answer', () => {
       NO_MONEY,
       'settle unknown/none no_answer request_new_code, no left, code used',
     ],
-    ['that was the last of the budget leaves none', lost, sending({ attemptsUsed: 3 }), MONEY, 'await unknown/unknown no_answer wait, 0 left, ask in 10000, say awaiting'],
+    [
+      'that was the last of the budget leaves none',
+      lost,
+      sending({ attemptsUsed: 3 }),
+      MONEY,
+      'await unknown/unknown no_answer wait, 0 left, ask in 10000, say awaiting',
+    ],
     ['long after the deadline is unknown all the same', lost, sending({ now: DEADLINE + 1 }), MONEY, doubt],
     ['becomes no more unknown', lost, awaiting(UNKNOWN), MONEY, 'nothing'],
     ['takes nothing back from a yes', lost, awaiting(PENDING), MONEY, 'nothing'],
     ['is not said of a record that waits in the queue', dead, queued(), MONEY, 'nothing'],
     ['is not said of a later attempt', lost, sending({ overtaken: true }), MONEY, 'nothing'],
     ['is not said of a later attempt whose owner lives', dead, sending({ overtaken: true }), MONEY, 'nothing'],
-    ['is answered in words that prove nothing', doubtful(), sending(), MONEY, 'await unknown/unknown unexpected_answer wait, 2 left, ask in 10000, say awaiting'],
-    ['is answered with a reason that proves nothing', doubtful('declined'), sending(), MONEY, 'await unknown/unknown declined wait, 2 left, ask in 10000, say awaiting'],
-    ['is answered in words that prove nothing where no money moves', doubtful(), sending(), NO_MONEY, 'settle unknown/none unexpected_answer request_new_code, 2 left, code used'],
+    [
+      'is answered in words that prove nothing',
+      doubtful(),
+      sending(),
+      MONEY,
+      'await unknown/unknown unexpected_answer wait, 2 left, ask in 10000, say awaiting',
+    ],
+    [
+      'is answered with a reason that proves nothing',
+      doubtful('declined'),
+      sending(),
+      MONEY,
+      'await unknown/unknown declined wait, 2 left, ask in 10000, say awaiting',
+    ],
+    [
+      'is answered in words that prove nothing where no money moves',
+      doubtful(),
+      sending(),
+      NO_MONEY,
+      'settle unknown/none unexpected_answer request_new_code, 2 left, code used',
+    ],
     ['is answered late in words that prove nothing', doubtful(), awaiting(UNKNOWN), MONEY, 'nothing'],
     [
       'goes straight to a person when the first question would come too late',
@@ -398,19 +564,85 @@ describe('before anything was submitted', () => {
     transaction: 'pending' | 'unknown' | 'succeeded' | 'failed',
   ): Evidence => ({ from: 'reference', reason, transaction, ownedBy: 'cepta_1' });
   holds([
-    ['a dead code is not sent', deadline, queued(), MONEY, 'settle not_submitted/pending deadline_passed request_new_code, no left, code untouched'],
-    ['a dead code where no money moves has no transaction', deadline, queued(), NO_MONEY, 'settle not_submitted/none deadline_passed request_new_code, no left, code untouched'],
+    [
+      'a dead code is not sent',
+      deadline,
+      queued(),
+      MONEY,
+      'settle not_submitted/pending deadline_passed request_new_code, no left, code untouched',
+    ],
+    [
+      'a dead code where no money moves has no transaction',
+      deadline,
+      queued(),
+      NO_MONEY,
+      'settle not_submitted/none deadline_passed request_new_code, no left, code untouched',
+    ],
     ['the deadline says nothing of an attempt on its way', deadline, sending(), MONEY, 'nothing'],
     ['the deadline says nothing of what awaits proof', deadline, awaiting(UNKNOWN), MONEY, 'nothing'],
-    ['another attempt in flight makes it wait', reference('attempt_in_flight', 'unknown'), queued(), MONEY, 'settle not_submitted/unknown attempt_in_flight wait, no left, code untouched'],
-    ['another attempt in flight where no money moves', reference('attempt_in_flight', 'unknown'), queued(), NO_MONEY, 'settle not_submitted/none attempt_in_flight wait, no left, code untouched'],
-    ['a code refused before may be another', reference('already_used', 'pending'), queued(), MONEY, 'settle not_submitted/pending already_used reenter_code, no left, code untouched'],
-    ['a code used before on a paid transaction needs nothing', reference('already_used', 'succeeded'), queued(), MONEY, 'settle not_submitted/succeeded already_used none, no left, code untouched'],
-    ['a code used before on a failed one needs a new one', reference('already_used', 'failed'), queued(), MONEY, 'settle not_submitted/failed already_used new_transaction, no left, code untouched'],
-    ['a code used before and unproved waits', reference('already_used', 'unknown'), queued(), MONEY, 'settle not_submitted/unknown already_used wait, no left, code untouched'],
-    ['a spent budget needs a new transaction', reference('budget_spent', 'pending'), queued(), MONEY, 'settle not_submitted/pending budget_spent new_transaction, 0 left, code untouched'],
-    ['a spent budget where no money moves needs a new code', reference('budget_spent', 'pending'), queued(), NO_MONEY, 'settle not_submitted/none budget_spent request_new_code, 0 left, code untouched'],
-    ['the reference says nothing of an attempt that got through', reference('attempt_in_flight', 'unknown'), sending(), MONEY, 'nothing'],
+    [
+      'another attempt in flight makes it wait',
+      reference('attempt_in_flight', 'unknown'),
+      queued(),
+      MONEY,
+      'settle not_submitted/unknown attempt_in_flight wait, no left, code untouched',
+    ],
+    [
+      'another attempt in flight where no money moves',
+      reference('attempt_in_flight', 'unknown'),
+      queued(),
+      NO_MONEY,
+      'settle not_submitted/none attempt_in_flight wait, no left, code untouched',
+    ],
+    [
+      'a code refused before may be another',
+      reference('already_used', 'pending'),
+      queued(),
+      MONEY,
+      'settle not_submitted/pending already_used reenter_code, no left, code untouched',
+    ],
+    [
+      'a code used before on a paid transaction needs nothing',
+      reference('already_used', 'succeeded'),
+      queued(),
+      MONEY,
+      'settle not_submitted/succeeded already_used none, no left, code untouched',
+    ],
+    [
+      'a code used before on a failed one needs a new one',
+      reference('already_used', 'failed'),
+      queued(),
+      MONEY,
+      'settle not_submitted/failed already_used new_transaction, no left, code untouched',
+    ],
+    [
+      'a code used before and unproved waits',
+      reference('already_used', 'unknown'),
+      queued(),
+      MONEY,
+      'settle not_submitted/unknown already_used wait, no left, code untouched',
+    ],
+    [
+      'a spent budget needs a new transaction',
+      reference('budget_spent', 'pending'),
+      queued(),
+      MONEY,
+      'settle not_submitted/pending budget_spent new_transaction, 0 left, code untouched',
+    ],
+    [
+      'a spent budget where no money moves needs a new code',
+      reference('budget_spent', 'pending'),
+      queued(),
+      NO_MONEY,
+      'settle not_submitted/none budget_spent request_new_code, 0 left, code untouched',
+    ],
+    [
+      'the reference says nothing of an attempt that got through',
+      reference('attempt_in_flight', 'unknown'),
+      sending(),
+      MONEY,
+      'nothing',
+    ],
   ]);
 });
 
@@ -419,13 +651,49 @@ describe('an inquiry', () => {
   const again = 'await unknown/unknown no_answer wait, 2 left, ask in 30000, say nothing';
   const early = NOW - 5_000; // the last moment at which the attempt could still be in flight
   holds([
-    ['that finds the payment settles', found(paid()), asked(paid()), MONEY, 'settle accepted/succeeded - none, 2 left, code used'],
-    ['that finds the payment counts while the attempt is in flight', found(paid(), early), asked(paid()), MONEY, 'settle accepted/succeeded - none, 2 left, code used'],
-    ['that finds the payment of an accepted code settles', found(paid()), asked(paid(), {}, PENDING), MONEY, 'settle accepted/succeeded - none, 2 left, code used'],
-    ['that finds the payment after a proof of none settles', found(paid()), asked(paid(), { notPaidAt: NOW - 1_000 }), MONEY, 'settle accepted/succeeded - none, 2 left, code used'],
+    [
+      'that finds the payment settles',
+      found(paid()),
+      asked(paid()),
+      MONEY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
+    [
+      'that finds the payment counts while the attempt is in flight',
+      found(paid(), early),
+      asked(paid()),
+      MONEY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
+    [
+      'that finds the payment of an accepted code settles',
+      found(paid()),
+      asked(paid(), {}, PENDING),
+      MONEY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
+    [
+      'that finds the payment after a proof of none settles',
+      found(paid()),
+      asked(paid(), { notPaidAt: NOW - 1_000 }),
+      MONEY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
     ['that finds no payment too early is a hint', found(NOT_PAID, early), asked(NOT_PAID), MONEY, again],
-    ['that finds no payment too early is a hint for ever', found(NOT_PAID, early), asked(NOT_PAID, { notPaidAt: NOW - 6_000 }), MONEY, again],
-    ['that finds no payment once is counted', found(NOT_PAID, early + 1), asked(NOT_PAID), MONEY, `${again}, first proof of no payment`],
+    [
+      'that finds no payment too early is a hint for ever',
+      found(NOT_PAID, early),
+      asked(NOT_PAID, { notPaidAt: NOW - 6_000 }),
+      MONEY,
+      again,
+    ],
+    [
+      'that finds no payment once is counted',
+      found(NOT_PAID, early + 1),
+      asked(NOT_PAID),
+      MONEY,
+      `${again}, first proof of no payment`,
+    ],
     [
       'that finds no payment twice ends it, the code staying unknown',
       found(NOT_PAID),
@@ -464,7 +732,13 @@ describe('an inquiry', () => {
       MONEY,
       'await accepted/pending - wait, 2 left, ask in 30000, say nothing',
     ],
-    ['repeats its last delay', found(STILL_PENDING), asked(STILL_PENDING, { inquiries: 50 }), MONEY, 'await unknown/unknown no_answer wait, 2 left, ask in 60000, say nothing'],
+    [
+      'repeats its last delay',
+      found(STILL_PENDING),
+      asked(STILL_PENDING, { inquiries: 50 }),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 60000, say nothing',
+    ],
     [
       'that would come after the patience is not made: a person is asked, once',
       found(STILL_PENDING),
@@ -493,7 +767,9 @@ describe('an inquiry', () => {
   test('that finds something other than no payment breaks the row: the two proofs must follow each other', () => {
     const counted = awaiting(UNKNOWN, { notPaidAt: NOW - 1_000 });
     expect(decide(found(STILL_PENDING), counted, MONEY)).toMatchObject({ do: 'await', proof: 'none' });
-    expect(decide(found(UNTOUCHED), awaiting(PENDING, { notPaidAt: NOW - 1_000 }), MONEY)).toMatchObject({ proof: 'none' });
+    expect(decide(found(UNTOUCHED), awaiting(PENDING, { notPaidAt: NOW - 1_000 }), MONEY)).toMatchObject({
+      proof: 'none',
+    });
     expect(decide(accepted('pending'), counted, MONEY)).toMatchObject({ do: 'await', proof: 'none' });
     expect(decide(found(NOTHING), counted, MONEY)).toMatchObject({ do: 'await', proof: 'as_before' });
     expect(decide({ from: 'patience_over' }, counted, MONEY)).toMatchObject({ do: 'await', proof: 'as_before' });
@@ -501,15 +777,30 @@ describe('an inquiry', () => {
 
   test('that is throttled or whose token is stale says so', () => {
     const finding: Finding = { ...NOTHING, slowDownMs: 3_000, staleTokens: ['b2bToken'] };
-    expect(decide(found(finding), awaiting(UNKNOWN), MONEY)).toMatchObject({ slowDownMs: 3_000, dropTokens: ['b2bToken'] });
+    expect(decide(found(finding), awaiting(UNKNOWN), MONEY)).toMatchObject({
+      slowDownMs: 3_000,
+      dropTokens: ['b2bToken'],
+    });
   });
 });
 
 describe('the end of patience', () => {
   const over: Evidence = { from: 'patience_over' };
   holds([
-    ['asks for a person', over, awaiting(UNKNOWN), NO_INQUIRY, 'await unknown/unknown no_answer wait, 2 left, do not ask, say review'],
-    ['asks for a person about an accepted code', over, awaiting(PENDING), MONEY, 'await accepted/pending - wait, 2 left, do not ask, say review'],
+    [
+      'asks for a person',
+      over,
+      awaiting(UNKNOWN),
+      NO_INQUIRY,
+      'await unknown/unknown no_answer wait, 2 left, do not ask, say review',
+    ],
+    [
+      'asks for a person about an accepted code',
+      over,
+      awaiting(PENDING),
+      MONEY,
+      'await accepted/pending - wait, 2 left, do not ask, say review',
+    ],
     ['asks only once', over, awaiting(UNKNOWN, { needsReview: true }), NO_INQUIRY, 'nothing'],
     ['is not for what is queued', over, queued(), MONEY, 'nothing'],
     ['is not for what is sending', over, sending(), MONEY, 'nothing'],
@@ -544,7 +835,13 @@ describe('amounts', () => {
   });
 
   holds([
-    ['none asked for: whatever is reported is not contradicted', found(paid([{ value: '7' }])), awaiting(PENDING), MONEY, success],
+    [
+      'none asked for: whatever is reported is not contradicted',
+      found(paid([{ value: '7' }])),
+      awaiting(PENDING),
+      MONEY,
+      success,
+    ],
     ['none reported contradicts none', found(paid([])), awaiting(PENDING, { amount: asked }), MONEY, success],
     ['none named at all contradicts none', found(paid()), awaiting(PENDING, { amount: asked }), MONEY, success],
     [
@@ -568,8 +865,20 @@ describe('amounts', () => {
       MONEY,
       success,
     ],
-    ['that differs in the answer itself is for a person', accepted('succeeded', { amounts: [{ value: '150' }] }), sending({ amount: asked }), MONEY, mismatch],
-    ['that agrees in the answer itself settles', accepted('succeeded', { amounts: [{ value: '100' }] }), sending({ amount: asked }), MONEY, success],
+    [
+      'that differs in the answer itself is for a person',
+      accepted('succeeded', { amounts: [{ value: '150' }] }),
+      sending({ amount: asked }),
+      MONEY,
+      mismatch,
+    ],
+    [
+      'that agrees in the answer itself settles',
+      accepted('succeeded', { amounts: [{ value: '100' }] }),
+      sending({ amount: asked }),
+      MONEY,
+      success,
+    ],
     [
       'that differs again asks no second person',
       found(paid([{ value: '150' }])),
@@ -587,8 +896,20 @@ describe('a final record', () => {
   holds([
     ['that failed and was paid after all is cried out', found(paid()), settled(failed), MONEY, alarm],
     ['that failed and was paid by a late answer is cried out', accepted('succeeded'), settled(failed), MONEY, alarm],
-    ['that succeeded and is proved unpaid is cried out', found(NOT_PAID), settled(succeeded), MONEY, 'contradict: was succeeded, now failed'],
-    ['that succeeded is not doubted by a question put too early', found(NOT_PAID, NOW - 5_000), settled(succeeded), MONEY, 'nothing'],
+    [
+      'that succeeded and is proved unpaid is cried out',
+      found(NOT_PAID),
+      settled(succeeded),
+      MONEY,
+      'contradict: was succeeded, now failed',
+    ],
+    [
+      'that succeeded is not doubted by a question put too early',
+      found(NOT_PAID, NOW - 5_000),
+      settled(succeeded),
+      MONEY,
+      'nothing',
+    ],
     ['that succeeded hears of it again', found(paid()), settled(succeeded), MONEY, 'nothing'],
     ['that failed hears of it again', found(NOT_PAID), settled(failed), MONEY, 'nothing'],
     ['takes no late no', rejected('wrong_code', 'pending'), settled(succeeded), MONEY, 'nothing'],
@@ -602,7 +923,9 @@ describe('a final record', () => {
 });
 
 describe('whatever comes, in whatever order', () => {
-  const amounts = fc.option(fc.constantFrom<readonly ReportedAmount[]>([{ value: '100' }], [{ value: '150' }], []), { nil: undefined });
+  const amounts = fc.option(fc.constantFrom<readonly ReportedAmount[]>([{ value: '100' }], [{ value: '150' }], []), {
+    nil: undefined,
+  });
   const outcome: fc.Arbitrary<Evidence> = fc.oneof(
     fc
       .record({ transaction: fc.constantFrom('succeeded' as const, 'pending' as const, 'none' as const), amounts })
@@ -611,10 +934,21 @@ describe('whatever comes, in whatever order', () => {
     fc.constantFrom(refused(), refused({ remedy: { do: 'none' } }), throttled(), throttled(5_000), throttled(90_000)),
     fc.constantFrom(doubtful(), doubtful('declined'), doubtful('unexpected_answer', 1_000)),
   );
-  const finding = fc.constantFrom<Finding>(paid(), paid([{ value: '150' }]), NOT_PAID, UNTOUCHED, STILL_PENDING, NOTHING);
+  const finding = fc.constantFrom<Finding>(
+    paid(),
+    paid([{ value: '150' }]),
+    NOT_PAID,
+    UNTOUCHED,
+    STILL_PENDING,
+    NOTHING,
+  );
   const evidence: fc.Arbitrary<Evidence> = fc.oneof(
     outcome,
-    fc.record({ from: fc.constant('inquiry' as const), finding, askedAt: fc.integer({ min: NOW - 20_000, max: NOW + 90_000 }) }),
+    fc.record({
+      from: fc.constant('inquiry' as const),
+      finding,
+      askedAt: fc.integer({ min: NOW - 20_000, max: NOW + 90_000 }),
+    }),
     fc.constantFrom<Evidence>(
       notSent(),
       notSent({ remediable: false }),
@@ -625,7 +959,12 @@ describe('whatever comes, in whatever order', () => {
       { from: 'reference', reason: 'attempt_in_flight', transaction: 'unknown', ownedBy: 'x' },
     ),
   );
-  const arrival = fc.record({ evidence, afterMs: fc.integer({ min: 0, max: 20_000 }), overtaken: fc.boolean(), begins: fc.boolean() });
+  const arrival = fc.record({
+    evidence,
+    afterMs: fc.integer({ min: 0, max: 20_000 }),
+    overtaken: fc.boolean(),
+    begins: fc.boolean(),
+  });
 
   test('nothing is turned once settled, failed by one question, repeated at its deadline or accepted without a yes', () => {
     fc.assert(
@@ -644,7 +983,7 @@ describe('whatever comes, in whatever order', () => {
               now = { ...now, state: 'sending', attemptsUsed: now.attemptsUsed + 1, inFlightUntil: now.now + 12_000 };
             }
             const stale = overtaken && (now.state === 'queued' || now.state === 'sending');
-            if (!stale && evidence.from === 'answer' && evidence.outcome.kind === 'accepted') yes = true;
+            if (evidence.from === 'answer' && evidence.outcome.kind === 'accepted') yes = true;
             if (evidence.from === 'inquiry' && evidence.finding.kind === 'paid') yes = true;
             const verdict = decide(evidence, { ...now, overtaken: stale }, policy);
 
@@ -652,21 +991,29 @@ describe('whatever comes, in whatever order', () => {
             if (verdict.do === 'retry') {
               expect(now.now + verdict.inMs).toBeLessThan(now.deadline);
               expect(['queued', 'sending']).toContain(now.state);
-              expect(evidence.from === 'not_sent' || (evidence.from === 'answer' && evidence.outcome.kind === 'refused')).toBe(true);
+              expect(
+                evidence.from === 'not_sent' || (evidence.from === 'answer' && evidence.outcome.kind === 'refused'),
+              ).toBe(true);
               expect(stale).toBe(false);
               now = {
                 ...now,
                 state: 'queued',
                 attemptsUsed: Math.max(0, now.attemptsUsed - (now.state === 'sending' ? 1 : 0)),
-                [verdict.because === 'refused' ? 'refusals' : 'notSent']: (verdict.because === 'refused' ? now.refusals : now.notSent) + 1,
+                [verdict.because === 'refused' ? 'refusals' : 'notSent']:
+                  (verdict.because === 'refused' ? now.refusals : now.notSent) + 1,
               };
               expect(now.refusals).toBeLessThanOrEqual(1);
             }
             if (verdict.do !== 'await' && verdict.do !== 'settle') continue;
             const { otp, transaction } = verdict.standing;
-            if (otp === 'accepted') expect(yes || (evidence.from === 'answer' && evidence.outcome.kind === 'accepted')).toBe(true);
-            if (transaction === 'succeeded') expect(otp).toBe('accepted');
-            if (policy.effect === 'none' && verdict.do === 'settle' && evidence.from !== 'inquiry' && otp !== 'accepted') {
+            if (otp === 'accepted') expect(yes).toBe(true);
+            if (transaction === 'succeeded') expect(otp === 'accepted' || evidence.from === 'reference').toBe(true);
+            if (
+              policy.effect === 'none' &&
+              verdict.do === 'settle' &&
+              evidence.from !== 'inquiry' &&
+              otp !== 'accepted'
+            ) {
               expect(transaction).toBe('none');
             }
             if (evidence.from === 'inquiry') {
@@ -689,7 +1036,12 @@ describe('whatever comes, in whatever order', () => {
               standing: verdict.standing,
               awaitingSince: now.state === 'awaiting' ? now.awaitingSince : now.now,
               needsReview: now.needsReview || (verdict.do === 'await' && verdict.publish === 'review'),
-              notPaidAt: verdict.do !== 'await' || verdict.proof === 'as_before' ? now.notPaidAt : verdict.proof === 'none' ? 0 : now.now,
+              notPaidAt:
+                verdict.do !== 'await' || verdict.proof === 'as_before'
+                  ? now.notPaidAt
+                  : verdict.proof === 'none'
+                    ? 0
+                    : now.now,
               inquiries: now.inquiries + (evidence.from === 'inquiry' ? 1 : 0),
             };
           }

@@ -1,0 +1,240 @@
+import { appRoutes } from '@bull-board/api/dist/routes.js';
+import { FlowProducer, Worker } from 'bullmq';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  JOB_OPTIONS,
+  newVerificationId,
+  partitionKeys,
+  RESULTS_QUEUE,
+  resultsPrefix,
+} from '../../src/producers/job.ts';
+import { AUTHORIZED, createWorld, type World } from './world.ts';
+
+const CANARY = 'CANARY7391';
+/** What a stranger may have written as a number; no time, count or size here contains it. */
+const NUMBER = 739_158_264;
+const keys = partitionKeys('cepta');
+const ours = newVerificationId('cepta');
+const result = `${newVerificationId('cepta')}.1`;
+
+let world: World;
+let planted: string[];
+
+beforeAll(async () => {
+  world = await createWorld();
+  planted = await plant();
+});
+
+afterAll(() => world[Symbol.asyncDispose]());
+
+/** A canary in every place that a job, a flow or a scheduler has, in every state; gives the ids of the jobs. */
+async function plant(): Promise<string[]> {
+  const connection = { url: world.server.url };
+  const queue = world.writingQueue(keys.queue, keys.prefix);
+  const inquiries = world.writingQueue(keys.inquiryQueue, keys.prefix);
+  const results = world.writingQueue(RESULTS_QUEUE, resultsPrefix(RESULTS_QUEUE));
+  const data = { otp: CANARY, code: NUMBER, sequence: NUMBER, [CANARY]: 1, deep: [{ [CANARY]: CANARY }], id: CANARY };
+
+  const plantedIds: string[] = [];
+  await results.add(CANARY, data, { jobId: `fails-${CANARY}`, attempts: 1, deduplication: { id: CANARY } });
+  await results.add(CANARY, data, { jobId: `completes-${CANARY}`, backoff: { type: CANARY } });
+  let finished = 0;
+  const worker = new Worker(
+    RESULTS_QUEUE,
+    async (job) => {
+      await job.log(`line of ${CANARY}`);
+      await job.updateProgress({ [CANARY]: CANARY, value: NUMBER });
+      if (job.id?.startsWith('fails')) throw new Error(`could not read ${CANARY}`);
+      return { [CANARY]: CANARY, otp: NUMBER, transaction: CANARY };
+    },
+    { connection, prefix: resultsPrefix(RESULTS_QUEUE), name: CANARY },
+  );
+  await new Promise<void>((resolve) => {
+    const one = () => {
+      finished += 1;
+      if (finished === 2) resolve();
+    };
+    worker.on('completed', one).on('failed', one);
+  });
+  await worker.close();
+  plantedIds.push(`fails-${CANARY}`, `completes-${CANARY}`);
+
+  await queue.add('verify', { v: 1, id: ours }, { ...JOB_OPTIONS, jobId: ours });
+  await results.add(
+    'otp.verification.settled',
+    {
+      specversion: '1.0',
+      id: result,
+      subject: result.replace('.1', ''),
+      type: 'otp.verification.settled',
+      time: '2026-11-21T20:05:00.000Z',
+      client: CANARY,
+      data: {
+        id: result.replace('.1', ''),
+        otp: 'rejected',
+        reason: 'wrong_code',
+        reference: CANARY,
+        final: true,
+        metadata: { CANARY },
+      },
+    },
+    { jobId: result },
+  );
+  await queue.add(CANARY, CANARY, { jobId: `text-${CANARY}`, delay: 60_000, priority: 3 });
+  await queue.upsertJobScheduler(
+    `scheduler-${CANARY}`,
+    { every: 3_600_000 },
+    { name: CANARY, data, opts: { keepLogs: NUMBER } },
+  );
+  const flow = new FlowProducer({ connection, prefix: keys.prefix });
+  await flow.add({
+    name: CANARY,
+    queueName: keys.queue,
+    data,
+    opts: { jobId: `parent-${CANARY}` },
+    children: [{ name: CANARY, queueName: keys.inquiryQueue, data, opts: { jobId: `child-${CANARY}` } }],
+  });
+  await flow.close();
+  plantedIds.push(`text-${CANARY}`, `parent-${CANARY}`, `child-${CANARY}`);
+
+  // Not even JSON: what cannot be read is quoted by the error that says so.
+  await inquiries.add('inquiry', {}, { jobId: `broken-${CANARY}` });
+  await world.redis.hset(inquiries.toKey(`broken-${CANARY}`), 'data', `${CANARY} is no JSON`);
+  plantedIds.push(`broken-${CANARY}`);
+  return plantedIds;
+}
+
+const queueNames = [keys.queue, keys.inquiryQueue, RESULTS_QUEUE];
+const states = ['latest', 'active', 'waiting', 'waiting-children', 'prioritized', 'completed', 'failed', 'delayed'];
+
+/** Every address that Bull Board's own table of routes has for a method, for every queue and every planted job. */
+function addressesOf(method: string): string[] {
+  const routes = appRoutes.api.filter((route) => [route.method].flat().includes(method as 'get'));
+  const paths = routes.flatMap(({ route }) => [route].flat());
+  const filled = paths.flatMap((path) => queueNames.map((queue) => path.replace(':queueName', queue)));
+  const addresses = filled.flatMap((path) =>
+    [...planted, ours, result, 'nobody'].map((id) =>
+      path
+        .replace(':jobId', encodeURIComponent(id))
+        .replace(':queueStatus', 'failed')
+        .replace(':schedulerId', encodeURIComponent(`scheduler-${CANARY}`)),
+    ),
+  );
+  return [...new Set(addresses)].map((address) => `/board${address}`);
+}
+
+describe('Bull Board', () => {
+  it('comes with its page and its files, and asks nobody else for anything', async () => {
+    const page = await (await world.get('/board/')).text();
+    expect(page).not.toMatch(/(src|href)="(https?:)?\/\//);
+    const files = [...page.matchAll(/(?:src|href)="(static\/[^"]+)"/g)].map(([, file]) => file);
+    expect(files.length).toBeGreaterThan(4);
+    for (const file of files) expect([file, (await world.get(`/board/${file}`)).status]).toEqual([file, 200]);
+  });
+
+  it('shows our own jobs, because an id, a state and an outcome tell nothing', async () => {
+    const job = (await (await world.get(`/board/api/queues/otp-cepta/${ours}`)).json()) as {
+      job: Record<string, unknown>;
+    };
+    expect(job).toMatchObject({
+      job: {
+        id: ours,
+        name: 'verify',
+        data: { v: 1, id: ours },
+        opts: { attempts: 1_000_000, jobId: ours, removeOnFail: { age: 604_800, count: 1_000 } },
+        externalUrl: { href: `/verifications/${ours}` },
+      },
+      status: 'waiting',
+    });
+    const event = await (await world.get(`/board/api/queues/otp-results/${result}`)).json();
+    expect(event).toMatchObject({
+      job: {
+        id: result,
+        name: 'otp.verification.settled',
+        data: {
+          id: result,
+          type: 'otp.verification.settled',
+          time: '2026-11-21T20:05:00.000Z',
+          data: { otp: 'rejected', reason: 'wrong_code', final: true, '[masked]': '2 fields' },
+        },
+      },
+    });
+  });
+
+  it('shows nothing else of what stands in a queue, in any of its answers', async () => {
+    const lists = queueNames.flatMap((queue) =>
+      states.map((status) => `/board/api/queues?activeQueue=${queue}&status=${status}&page=1&jobsPerPage=50`),
+    );
+    const addresses = [...addressesOf('get'), ...lists, '/board/api/job-schedulers?queueName=otp-cepta'];
+    expect(addresses.length).toBeGreaterThan(60);
+    const seen = { ok: 0, failed: 0 };
+    for (const address of addresses) {
+      const response = await world.get(address);
+      const text = await response.text();
+      // The name of a planted job is in what was asked for, never in what is answered.
+      expect([address, text.includes(CANARY), text.includes(String(NUMBER))]).toEqual([address, false, false]);
+      if (response.status === 200) seen.ok += 1;
+      if (response.status === 500) seen.failed += 1;
+    }
+    expect(seen.ok).toBeGreaterThan(40);
+    expect(seen.failed).toBeGreaterThan(0); // the job that is no JSON was among them
+  });
+
+  it('does show that strangers are there', async () => {
+    const list = await (
+      await world.get(`/board/api/queues?activeQueue=${RESULTS_QUEUE}&status=failed&page=1&jobsPerPage=9`)
+    ).json();
+    const { queues } = list as { queues: { name: string; jobs: Record<string, unknown>[] }[] };
+    const [job] = queues.find(({ name }) => name === RESULTS_QUEUE)?.jobs ?? [];
+    expect(job).toMatchObject({
+      name: '[masked]',
+      failedReason: '[masked]',
+      stacktrace: ['[masked]'],
+      progress: '[masked]',
+      data: { '[masked]': '3 fields', otp: '[masked]', sequence: '[masked]' },
+      isFailed: true,
+    });
+    expect(job?.id).toMatch(/^\[masked [0-9a-f]{8}\]$/);
+    expect(await (await world.get(`/board/api/queues/${RESULTS_QUEUE}/fails-${CANARY}/logs`)).json()).toEqual([
+      '[masked]',
+    ]);
+  });
+
+  it('keeps Redis and its clients to itself', async () => {
+    expect((await world.get('/board/api/redis/stats')).status).toBe(403);
+    expect((await world.get('/board/api/queues/otp-cepta/workers')).status).toBe(403);
+  });
+
+  it('refuses whatever is not looking, on every route, from wherever it comes', async () => {
+    const before = await world.redis.dbsize();
+    const foreign = { ...AUTHORIZED, origin: 'https://evil.example', 'content-type': 'text/plain' };
+    const own = { ...AUTHORIZED, origin: world.url, 'content-type': 'application/json' };
+    const targets = ['/board', '/board/', '/board/nowhere', ...['get', 'post', 'put', 'patch'].flatMap(addressesOf)];
+    for (const address of new Set(
+      targets.filter((target) => !target.includes(CANARY) || target.includes('scheduler')),
+    )) {
+      for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'PROPFIND']) {
+        for (const headers of [foreign, own]) {
+          const response = await world.get(address, { method, headers });
+          await response.arrayBuffer();
+          expect([method, address, response.status]).toEqual([method, address, 405]);
+          expect(response.headers.get('allow')).toBe('GET, HEAD');
+        }
+      }
+    }
+    expect(await world.redis.dbsize()).toBe(before);
+  });
+
+  it('is read-only in its own eyes too', async () => {
+    const { queues } = (await (await world.get('/board/api/queues')).json()) as { queues: Record<string, unknown>[] };
+    expect(queues).toHaveLength(5);
+    for (const queue of queues) {
+      expect(queue).toMatchObject({
+        readOnlyMode: true,
+        allowRetries: false,
+        allowCompletedRetries: false,
+        hasWorkers: null,
+      });
+    }
+  });
+});

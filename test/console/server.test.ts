@@ -1,0 +1,292 @@
+import { Gauge } from 'prom-client';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
+import { AUTHORIZED, basic, createWorld, USER, type World } from './world.ts';
+
+const CODE = 'canary-sealed-code';
+const DETAILS = 'canary-sealed-details';
+const id = newVerificationId('cepta');
+const acceptedAt = Date.parse('2026-11-21T20:00:00Z');
+
+let world: World;
+
+beforeAll(async () => {
+  world = await createWorld();
+  await world.redis.hset(partitionKeys('cepta').record(id), {
+    state: 'settled',
+    final: '1',
+    operation: 'verify',
+    client: 'shop',
+    reference: '<b>TX</b>',
+    createdAt: acceptedAt,
+    updatedAt: acceptedAt + 2_500,
+    expiresAt: acceptedAt + 300_000,
+    revision: '3',
+    sequence: '1',
+    otp: 'rejected',
+    transaction: 'pending',
+    reason: 'wrong_code',
+    nextStep: 'reenter_code',
+    providerCode: 'INVALID_OTP',
+    attemptsRemaining: '2',
+    code: CODE,
+    details: DETAILS,
+    codePrint: 'canary-print',
+    claim: 'canary-claim',
+    head: JSON.stringify({
+      metadata: { note: '<script>alert("x")</script>' },
+      amount: { value: '100.00', currency: 'NGN' },
+      plainParams: { paymentId: 'canary-params' },
+    }),
+    history: [
+      { at: acceptedAt, event: 'accepted' },
+      { at: acceptedAt + 12, event: 'begun', attempt: 1 },
+      { at: acceptedAt + 2_500, event: 'answered', attempt: 1, detail: '<img src=x>' },
+    ]
+      .map((entry) => `${JSON.stringify(entry)}\n`)
+      .join(''),
+  });
+});
+
+afterAll(() => world[Symbol.asyncDispose]());
+
+describe('what is open to everybody', () => {
+  it('is alive', async () => {
+    const response = await fetch(`${world.url}/healthz`);
+    expect(response.status).toBe(200);
+    expect(await response.json()).toEqual({ alive: true });
+  });
+
+  it('is ready when every check passes', async () => {
+    const response = await fetch(`${world.url}/readyz`);
+    expect(response.status).toBe(200);
+    expect(await response.json()).toEqual({ ready: true, checks: { redis: true, workers: true, configuration: true } });
+  });
+
+  it('gives metrics to Prometheus', async () => {
+    const response = await fetch(`${world.url}/metrics`);
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8');
+    const text = await response.text();
+    expect(text).toContain('otp_scrape_incomplete 0\n');
+    expect(text).toContain('otp_queue_jobs{queue="otp-results",state="waiting"} 0');
+    expect(text).toContain('process_cpu_seconds_total');
+  });
+});
+
+describe('readiness', () => {
+  it('is refused by a check that says no, throws, or hangs, within about a second', async () => {
+    await using unready = await createWorld({
+      pages: false,
+      readiness: {
+        redis: () => new Promise(() => {}),
+        workers: () => Promise.reject(new Error('canary')),
+        configuration: () => false,
+      },
+    });
+    const began = performance.now();
+    const response = await fetch(`${unready.url}/readyz`);
+    expect(performance.now() - began).toBeLessThan(1_500);
+    expect(response.status).toBe(503);
+    expect(await response.json()).toEqual({
+      ready: false,
+      checks: { redis: false, workers: false, configuration: false },
+    });
+    expect((await fetch(`${unready.url}/healthz`)).status).toBe(200);
+  });
+});
+
+const closedPaths = [
+  '/',
+  '/board',
+  '/board/',
+  '/board/api/queues',
+  '/board/static/favicon.ico',
+  `/verifications/${id}`,
+  '/x',
+];
+
+describe('the password', () => {
+  const wrong: [string, string | undefined][] = [
+    ['none', undefined],
+    ['a wrong password', basic(USER.name, 'wrong')],
+    ['an empty password', basic(USER.name, '')],
+    ['a wrong name', basic('root', USER.password)],
+    ['another scheme', `Bearer ${USER.password}`],
+    ['no base64', 'Basic %%%'],
+    ['nothing at all', 'Basic '],
+    ['a prefix of it', basic(USER.name, USER.password.slice(0, -1))],
+  ];
+
+  it.each(wrong)('with %s every page is closed', async (_what, authorization) => {
+    for (const path of closedPaths) {
+      const response = await world.get(path, { headers: authorization === undefined ? {} : { authorization } });
+      expect([path, response.status]).toEqual([path, 401]);
+      expect(response.headers.get('www-authenticate')).toBe('Basic realm="otp-pipeline", charset="UTF-8"');
+      expect(await response.text()).toContain('console.users');
+    }
+  });
+
+  it('opens with the right one', async () => {
+    for (const path of ['/', '/board/', '/board/api/queues', `/verifications/${id}`]) {
+      expect([path, (await world.get(path)).status]).toEqual([path, 200]);
+    }
+  });
+
+  it('lets every user in, whatever is in a name or a password', async () => {
+    const { Secret } = await import('../../src/secret.ts');
+    const users = [
+      { name: 'a', password: new Secret('one') },
+      { name: 'zoë', password: new Secret('pä:ss') },
+    ];
+    await using shared = await createWorld({ users });
+    const statusOf = async (authorization: string) => (await shared.get('/', { headers: { authorization } })).status;
+    expect(await statusOf(basic('a', 'one'))).toBe(200);
+    expect(await statusOf(basic('zoë', 'pä:ss'))).toBe(200);
+    expect(await statusOf(basic('a', 'pä:ss'))).toBe(401);
+  });
+
+  it('does not exist without users: the pages are closed and name the key', async () => {
+    await using closed = await createWorld({ users: [] });
+    for (const path of closedPaths) {
+      for (const headers of [{}, AUTHORIZED]) {
+        const response = await closed.get(path, { headers });
+        expect([path, response.status]).toEqual([path, 403]);
+        expect(await response.text()).toContain('console.users');
+      }
+    }
+    for (const path of ['/healthz', '/readyz', '/metrics']) expect((await fetch(closed.url + path)).status).toBe(200);
+  });
+
+  it('is not asked for in a process without pages: there are none', async () => {
+    await using bare = await createWorld({ pages: false });
+    for (const path of closedPaths) expect([path, (await bare.get(path)).status]).toEqual([path, 404]);
+    expect((await fetch(`${bare.url}/metrics`)).status).toBe(200);
+  });
+});
+
+describe('every response', () => {
+  it('is safe to show in a browser', async () => {
+    const open = ['/healthz', '/readyz', '/metrics', '/nowhere', '/%E0%A4%A'];
+    for (const path of [...open, ...closedPaths]) {
+      for (const headers of [{}, AUTHORIZED]) {
+        const response = await world.get(path, { headers });
+        await response.arrayBuffer();
+        const policy = response.headers.get('content-security-policy') ?? '';
+        expect(policy).toContain("default-src 'self'");
+        expect(policy).toContain("frame-ancestors 'none'");
+        expect(policy).not.toMatch(/https?:|\*|unsafe-eval/);
+        expect(policy.replace("style-src 'self' 'unsafe-inline'", '')).not.toContain('unsafe-inline');
+        expect(response.headers.get('x-frame-options')).toBe('DENY');
+        expect(response.headers.get('x-content-type-options')).toBe('nosniff');
+        expect(response.headers.get('referrer-policy')).toBe('no-referrer');
+        expect(response.headers.get('cache-control')).toBe('no-store');
+        expect(response.headers.get('x-powered-by')).toBeNull();
+      }
+    }
+  });
+
+  it('tells nothing of an error but that there was one; the events tell the rest', async () => {
+    await using failing = await createWorld({ pages: false });
+    const heard: { where: string; error: Error }[] = [];
+    failing.events.on('machinery:failed', (failure) => heard.push(failure));
+    const collect = () => Promise.reject(new Error('canary'));
+    new Gauge({ name: 'broken', help: 'broken', registers: [failing.registry], collect });
+    const response = await fetch(`${failing.url}/metrics`);
+    expect(response.status).toBe(500);
+    expect(await response.text()).not.toContain('canary');
+    expect(heard).toEqual([{ where: 'console GET /metrics', error: new Error('canary') }]);
+  });
+
+  it("refuses an address that is no text, which is nobody's failure", async () => {
+    const heard: unknown[] = [];
+    world.events.on('machinery:failed', (failure) => heard.push(failure));
+    const response = await world.get('/verifications/%E0%A4%A');
+    expect(response.status).toBe(400);
+    expect(await response.text()).not.toContain('URIError');
+    expect(heard).toEqual([]);
+  });
+});
+
+describe('the overview', () => {
+  it('lists the partitions with links to their queues, and asks for no script', async () => {
+    const page = await (await world.get('/')).text();
+    for (const queue of ['otp-cepta', 'otp-cepta-inquiry', 'otp-lipa-later', 'otp-lipa-later-inquiry', 'otp-results']) {
+      expect(page).toContain(`href="/board/queue/${queue}"`);
+      expect((await world.get(`/board/queue/${queue}`)).status).toBe(200);
+    }
+    expect(page).not.toContain('<script');
+    expect((await world.get('/icon.svg')).headers.get('content-type')).toContain('image/svg+xml');
+  });
+
+  it('finds a verification by its id', async () => {
+    const response = await world.get(`/verifications?id=%20${id}`);
+    expect(response.status).toBe(303);
+    expect(response.headers.get('location')).toBe(`/verifications/${id}`);
+    expect((await world.get('/verifications?id=//evil.example')).headers.get('location')).toBe(
+      '/verifications/%2F%2Fevil.example',
+    );
+  });
+});
+
+describe('the story of a verification', () => {
+  it('is readable, and escapes what others wrote', async () => {
+    const page = await (await world.get(`/verifications/${id}`)).text();
+    expect(page).toContain('<h1>Code refused, payment still open (wrong code)</h1>');
+    expect(page).toContain('&#60;b&#62;TX&#60;/b&#62;');
+    expect(page).toContain('INVALID_OTP');
+    expect(page).toContain('100.00 NGN');
+    expect(page).toContain('2026-11-21 20:00:00.000 UTC');
+    expect(page).toContain('+12 ms');
+    expect(page).toContain('+2.5 s');
+    expect(page).not.toMatch(/<script|<img|<b>/);
+  });
+
+  it('never shows the code, the details or what the client keeps to itself', async () => {
+    const page = await (await world.get(`/verifications/${id}`)).text();
+    expect(page).not.toContain('canary');
+  });
+
+  it.each([
+    ['an id that nobody gave', newVerificationId('cepta')],
+    ['an unknown partition', newVerificationId('elsewhere')],
+    ['no id at all', 'hello'],
+    ['a script', '<script>alert(1)</script>'],
+  ])('is a plain 404 for %s', async (_what, unknown) => {
+    const response = await world.get(`/verifications/${encodeURIComponent(unknown)}`);
+    expect(response.status).toBe(404);
+    const page = await response.text();
+    expect(page).toContain('No such verification');
+    expect(page).not.toContain('<script');
+  });
+});
+
+describe('when Redis stands still', () => {
+  it('scrapes answer within a second and a half, pages say what is missing', async () => {
+    await using still = await createWorld();
+    await still.get('/'); // connections are up
+    await new Promise((resolve) => setTimeout(resolve, 1_001)); // the reading of a second ago is no longer shown
+    still.server.freeze();
+    try {
+      const began = performance.now();
+      const [scrape, overview] = await Promise.all([fetch(`${still.url}/metrics`), still.get('/')]);
+      expect(performance.now() - began).toBeLessThan(1_500);
+      const text = await scrape.text();
+      expect(text).toContain('otp_scrape_incomplete 1\n');
+      expect(text).not.toMatch(/^otp_(queue_jobs|unresolved)\{/m);
+      expect(await overview.text()).toContain('Redis did not answer in time');
+      expect((await fetch(`${still.url}/healthz`)).status).toBe(200);
+    } finally {
+      still.server.thaw();
+    }
+  });
+
+  it('a story says that Redis is away', async () => {
+    await using gone = await createWorld();
+    await gone.get('/');
+    await gone.server.kill();
+    const response = await gone.get(`/verifications/${id}`);
+    expect(response.status).toBe(503);
+    expect(await response.text()).toContain('Redis is away');
+  });
+});

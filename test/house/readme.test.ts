@@ -1,0 +1,99 @@
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+import { startSandbox } from '../../src/sandbox/index.ts';
+import { startTestRedis } from '../support/redis.ts';
+import { runCli, serve } from '../support/service.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const read = (file: string): string => readFileSync(join(root, file), 'utf8');
+const run = promisify(execFile);
+
+test('every example in the README stands in examples/, letter for letter', () => {
+  const blocks = [...read('README.md').matchAll(/<!-- example: (\S+) -->\n```\w+\n([\s\S]*?)```/g)];
+  expect(blocks.map(([, file]) => file)).toEqual(['examples/otp.yaml', 'examples/enqueue.sh', 'examples/enqueue.mjs']);
+  for (const [, file = '', text] of blocks) expect(text, file).toBe(read(file));
+});
+
+test('every relative link of the README and the docs leads somewhere', () => {
+  const files = [
+    'README.md',
+    ...readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).map((file) => `docs/${file}`),
+  ];
+  const broken = files
+    .filter((file) => file.endsWith('.md'))
+    .flatMap((file) =>
+      [...read(file).matchAll(/\]\((?!https?:|#)([^)#\s]+)[^)]*\)/g)].map(([, link = '']) => [file, link] as const),
+    )
+    .filter(([file, link]) => {
+      try {
+        readFileSync(resolve(root, dirname(file), link));
+        return false;
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code !== 'EISDIR';
+      }
+    });
+  expect(broken).toEqual([]);
+});
+
+test('the examples of the README run: configuration, keys, serve, curl, library', async () => {
+  await using redis = await startTestRedis();
+  await using sandbox = await startSandbox({ settleAfterMs: 0 });
+  const folder = mkdtempSync(join(tmpdir(), 'otp-readme-'));
+  try {
+    const { baseUrl, credentials } = sandbox.providers.cepta;
+    const environment = {
+      OTP_REDIS_URL: redis.url,
+      OTP_CONSOLE_PASSWORD: 'a-password-for-the-console',
+      SHOP_API_KEY: 'an-api-key-that-is-long-enough',
+      CEPTA_URL: baseUrl,
+      CEPTA_SECRET_KEY: credentials['secretKey'] ?? '',
+      PORT: '0',
+      CONSOLE_PORT: '0',
+    };
+    const file = join(folder, 'otp.yaml');
+    // The sandbox is asked a second after acceptance instead of ten.
+    writeFileSync(file, `${read('examples/otp.yaml')}    inquiry: { delaysMs: [100] }\n`);
+    await ended(runCli(['keys', 'generate', '--config', file], environment));
+    await using service = await serve(file, 'intake,worker,console', environment);
+
+    const curl = await run('bash', ['-c', read('examples/enqueue.sh')], {
+      env: { ...environment, PATH: process.env['PATH'] ?? '', OTP_URL: service.intakeUrl },
+    });
+    expect(JSON.parse(curl.stdout)).toMatchObject({ provider: 'cepta', otp: 'accepted', transaction: 'pending' });
+
+    // The example as a user runs it: beside the public keys, with the package in node_modules.
+    writeFileSync(
+      join(folder, 'public-keys.json'),
+      await ended(runCli(['keys', 'public', '--config', file], environment)),
+    );
+    mkdirSync(join(folder, 'node_modules'));
+    symlinkSync(root, join(folder, 'node_modules', 'otp-pipeline'));
+    writeFileSync(join(folder, 'enqueue.mjs'), read('examples/enqueue.mjs'));
+    const library = await run(process.execPath, ['enqueue.mjs'], { cwd: folder, env: environment, timeout: 20_000 });
+    expect(library.stdout).toMatch(/^cepta_[0-9a-f]{32} accepted succeeded final$/m);
+    expect(sandbox.ledger.transactions()).toMatchObject([
+      { reference: 'TX12345ABC', codesReceived: ['012345'], charges: 1 },
+      { reference: 'TX67890DEF', codesReceived: ['012345'], charges: 1 },
+    ]);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}, 60_000);
+
+async function ended(child: ReturnType<typeof runCli>): Promise<string> {
+  let [output, faults] = ['', ''];
+  child.stdout?.on('data', (chunk) => {
+    output += chunk;
+  });
+  child.stderr?.on('data', (chunk) => {
+    faults += chunk;
+  });
+  const code = await new Promise((done) => child.once('close', done));
+  expect(code, faults).toBe(0);
+  return output;
+}

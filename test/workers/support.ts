@@ -1,0 +1,71 @@
+/** Journals on a pipeline without workers, and the one check that must hold whenever nobody is writing. */
+import { randomUUID } from 'node:crypto';
+import { expect } from 'vitest';
+import { EventBus } from '../../src/events.ts';
+import { partitionKeys } from '../../src/producers/job.ts';
+import { readRecord, type VerificationRecord } from '../../src/producers/record.ts';
+import type { RedisConnection } from '../../src/redis/connections.ts';
+import { Journal, type JournalSettings } from '../../src/workers/journal.ts';
+
+/** `policy` is taken over by its parts. */
+export type JournalChanges = Partial<Omit<JournalSettings, 'policy'>> & {
+  readonly policy?: Partial<JournalSettings['policy']>;
+};
+
+export function journalOf(
+  { redis }: { readonly redis: RedisConnection },
+  changes: JournalChanges = {},
+  worker: string = randomUUID(),
+  events: EventBus = new EventBus(),
+): Journal {
+  return new Journal(
+    redis,
+    {
+      partition: 'cepta',
+      rateLimit: { max: 10_000, perMs: 1_000 },
+      inquiryRateLimit: { max: 10_000, perMs: 1_000 },
+      timeoutMs: 2_000,
+      retentionMs: 3_600_000,
+      ...changes,
+      policy: {
+        effect: 'money',
+        canInquire: () => true,
+        maxAttempts: 3,
+        inquiry: { delaysMs: [10_000, 20_000, 30_000], giveUpAfterMs: 3_600_000 },
+        ...changes.policy,
+      },
+    },
+    worker,
+    events,
+  );
+}
+
+export async function recordsOf(redis: RedisConnection, partition = 'cepta'): Promise<VerificationRecord[]> {
+  const { prefix } = partitionKeys(partition);
+  const found = await redis.keys(`${prefix}:v:*`);
+  const records = await Promise.all(
+    found.map(async (key) => readRecord(key.slice(`${prefix}:v:`.length), partition, await redis.hgetall(key))),
+  );
+  return records.filter((record) => record !== null);
+}
+
+/** Due, awaiting and review say exactly what the records say, and a code that cannot be sent any more is gone. */
+export async function expectSetsToAgree(redis: RedisConnection, partition = 'cepta'): Promise<void> {
+  const keys = partitionKeys(partition);
+  const records = await recordsOf(redis, partition);
+  const idsOf = (is: (record: VerificationRecord) => boolean): string[] =>
+    records
+      .filter(is)
+      .map(({ id }) => id)
+      .sort();
+  const membersOf = async (key: string): Promise<string[]> => (await redis.zrange(key, '0', '-1')).sort();
+  expect(await membersOf(keys.due)).toEqual(idsOf(({ state }) => state !== 'settled'));
+  expect(await membersOf(keys.awaiting)).toEqual(idsOf(({ state }) => state === 'awaiting'));
+  expect(await membersOf(keys.review)).toEqual(idsOf(({ needsReview }) => needsReview));
+  for (const record of records) {
+    const sendable = record.state === 'queued' || record.state === 'sending';
+    expect(record.sealedCode === null, `the sealed code of a record that is ${record.state}`).toBe(!sendable);
+    expect(record.final).toBe(record.state === 'settled');
+    expect(record.token === null && record.owner === null).toBe(record.state !== 'sending');
+  }
+}
