@@ -4,29 +4,26 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import pc from 'picocolors';
-import { type Config, ConfigError, loadConfig } from './config.ts';
+import { type Config, loadConfig, ROLES, type Role } from './config.ts';
 import { EventBus } from './events.ts';
-import { KeyFileError, newKey, readKeySet, writeKeySet } from './key-files.ts';
-import { ROLES, type Role, StartError, startService } from './main.ts';
+import { newKey, readKeySet, writeKeySet } from './key-files.ts';
 import { accept } from './producers/accept.ts';
 import { PUBLISHED_CHANNEL, partitionOf } from './producers/job.ts';
 import { producerQueues } from './producers/queues.ts';
 import { readVerification } from './producers/reading.ts';
 import { resourceOf, type VerificationResource } from './producers/record.ts';
-import { InvalidRequestError } from './producers/request.ts';
 import { publicKeySet, Sealer } from './producers/sealing.ts';
 import { Waiting } from './producers/waiting.ts';
-import { connectRedis, type RedisConnection } from './redis/connections.ts';
+import { connectRedis, type RedisConnection, type RedisSettings } from './redis/connections.ts';
 import { findEmbeddedRedis } from './redis/embedded.ts';
-import { startSandbox } from './sandbox/index.ts';
-import { tour } from './tour/tour.ts';
 
 /** A fault that the person at the terminal can mend; shown without a stack. */
 class CommandError extends Error {
   override readonly name = 'CommandError';
 }
 
-const KNOWN_FAULTS = [CommandError, ConfigError, KeyFileError, StartError, InvalidRequestError];
+/** By name, so that a command loads only what it needs: the service alone is half a second of modules. */
+const KNOWN_FAULTS = ['CommandError', 'ConfigError', 'KeyFileError', 'StartError', 'InvalidRequestError'];
 
 const configOption = new Option('-c, --config <file>', 'configuration file (YAML or JSON)').env('OTP_CONFIG');
 const jsonOption = new Option('--json', 'one JSON document per line instead of text');
@@ -46,6 +43,7 @@ program
   .addOption(jsonOption)
   .addHelpText('after', '\nExamples:\n  otp serve --config otp.yaml\n  otp serve --config otp.yaml --roles worker')
   .action(async ({ config, roles, json }: { config?: string; roles: Role[]; json?: boolean }) => {
+    const { startService } = await import('./main.ts');
     const service = await startService(loadConfig({ file: config }), { roles });
     if (json) printJson({ ready: true, intakeUrl: service.intakeUrl, consoleUrl: service.consoleUrl });
     await untilStopped(() => service.close());
@@ -93,9 +91,11 @@ program
   .option('--provider <partition>', 'only this partition')
   .addOption(jsonOption)
   .action(async ({ config, provider, json }: { config?: string; provider?: string; json?: boolean }) => {
-    await withRedis(loadConfig({ file: config }), async (redis) => {
-      const subscriber = redis.duplicate();
-      subscriber.on('error', (error: Error) => console.error(`redis: ${error.message}`));
+    await withRedis(loadConfig({ file: config }), async (redis, settings) => {
+      // Subscribed again by itself whenever Redis comes back.
+      const subscriber = connectRedis(settings, 'worker', {
+        onError: (error) => console.error(`redis: ${error.message}`),
+      });
       subscriber.on('message', async (_channel: string, message: string) => {
         const id = message.slice(0, message.lastIndexOf('.'));
         if (provider !== undefined && partitionOf(id) !== provider) return;
@@ -163,6 +163,7 @@ program
   .addOption(jsonOption)
   .addOption(new Option('--ends-with-stdin', 'ends when standard input does, as a child of another process').hideHelp())
   .action(async (options: { ledger?: string; settleAfterMs?: number; json?: boolean; endsWithStdin?: boolean }) => {
+    const { startSandbox } = await import('./sandbox/index.ts');
     const sandbox = await startSandbox({
       ...(options.ledger === undefined ? {} : { ledgerFile: options.ledger }),
       ...(options.settleAfterMs === undefined ? {} : { settleAfterMs: options.settleAfterMs }),
@@ -185,6 +186,7 @@ program
   .description('what `npm start` runs: the whole pipeline against the sandboxes')
   .option('--once', 'exits when the tour is over: 0 when the ledger agrees with every result, else 1')
   .action(async ({ once = false }: { once?: boolean }) => {
+    const { tour } = await import('./tour/tour.ts');
     process.exitCode = await tour({ once });
   });
 
@@ -257,7 +259,10 @@ async function enqueue(options: EnqueueOptions): Promise<void> {
   });
 }
 
-async function withRedis(config: Config, work: (redis: RedisConnection) => Promise<void>): Promise<void> {
+async function withRedis(
+  config: Config,
+  work: (redis: RedisConnection, settings: RedisSettings) => Promise<void>,
+): Promise<void> {
   const settings = config.redis ?? (await embeddedSettings(config.embedded.dataDir));
   const faults = new Set<string>();
   const redis = connectRedis(settings, 'console', { onError: (error) => void faults.add(error.message) });
@@ -265,7 +270,7 @@ async function withRedis(config: Config, work: (redis: RedisConnection) => Promi
     await redis.ping().catch((error: Error) => {
       throw new CommandError(`redis: it does not answer (${[...faults].join('; ') || error.message})`);
     });
-    await work(redis);
+    await work(redis, settings);
   } finally {
     redis.disconnect();
   }
@@ -349,7 +354,7 @@ function parseMs(text: string): number {
 try {
   await program.parseAsync();
 } catch (error) {
-  const known = KNOWN_FAULTS.some((type) => error instanceof type);
-  console.error(known ? `otp: ${(error as Error).message}` : error);
+  const known = error instanceof Error && KNOWN_FAULTS.includes(error.name);
+  console.error(known ? `otp: ${error.message}` : error);
   process.exitCode = 1;
 }

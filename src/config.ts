@@ -24,6 +24,10 @@ import { Secret, secretText } from './secret.ts';
 
 export { ConfigError, type Environment, type Fault } from './config-sources.ts';
 
+/** What a process of the service can be; each role may have processes and machines of its own. */
+export const ROLES = ['intake', 'worker', 'console'] as const;
+export type Role = (typeof ROLES)[number];
+
 export type Registry = Readonly<Record<string, Provider>>;
 
 export interface LoadOptions {

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import { Queue } from 'bullmq';
 import { Registry } from 'prom-client';
-import type { Config, Partition } from './config.ts';
+import { type Config, type Partition, ROLES, type Role } from './config.ts';
 import { createConsole } from './console/server.ts';
 import { EventBus } from './events.ts';
 import { readKeySet, readOrMakeKeySet } from './key-files.ts';
@@ -33,9 +33,6 @@ import { startEmbeddedRedis } from './redis/embedded.ts';
 import { Secret } from './secret.ts';
 import { refuseForgottenPartitions } from './workers/partitions.ts';
 import { PartitionWorker } from './workers/worker.ts';
-
-export const ROLES = ['intake', 'worker', 'console'] as const;
-export type Role = (typeof ROLES)[number];
 
 export interface ServiceOptions {
   /** All of them by default. */

@@ -9,7 +9,7 @@ export interface ConsoleUser {
   readonly password: Secret<string>;
 }
 
-/** HTTP Basic. The comparison takes as long for a wrong name as for a wrong password, and for the first user as for the last. */
+/** HTTP Basic. Comparing takes as long for a wrong name as for a wrong password, for the first user as for the last. */
 export function askForPassword(users: readonly ConsoleUser[], refuse: (status: 401) => string): RequestHandler {
   const known = users.map(({ name, password }) => digest(Buffer.from(`${name}:${password.reveal()}`)));
   return (request, response, next) => {

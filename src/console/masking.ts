@@ -94,7 +94,9 @@ function list(item: Mask): Mask {
   return (value) => (Array.isArray(value) ? value.map(item) : masked(value));
 }
 
-/** Fields by name. What is not named is left out, or counted when `tell` says so, because a name can tell as much as a value. */
+/**
+ * Fields by name. What is not named is left out, or counted when `tell` says so: a name can tell as much as a value.
+ */
 function fields(named: Readonly<Record<string, Mask>>, tell: 'tell' | 'silent' = 'silent'): Mask {
   return (value) => {
     if (!isObject(value)) return masked(value);

@@ -9,16 +9,21 @@ const STYLE = `
 :root {
   color-scheme: light dark;
   --ground: #fff; --raised: #f6f7f9; --line: #dfe3e8; --text: #1a1f26; --quiet: #5b6572; --link: #0b5cad;
-  --good: #17693a; --good-ground: #e3f4e9; --bad: #a11d1d; --bad-ground: #fbe6e6; --open: #855000; --open-ground: #fdf0d9;
+  --good: #17693a; --good-ground: #e3f4e9; --bad: #a11d1d; --bad-ground: #fbe6e6; --open: #855000;
+  --open-ground: #fdf0d9;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ground: #14181d; --raised: #1c2229; --line: #303841; --text: #e6e9ed; --quiet: #9aa5b1; --link: #7db7f5;
-    --good: #7fd6a0; --good-ground: #173324; --bad: #f59a9a; --bad-ground: #3b1c1e; --open: #f0c174; --open-ground: #382b14;
+    --good: #7fd6a0; --good-ground: #173324; --bad: #f59a9a; --bad-ground: #3b1c1e; --open: #f0c174;
+    --open-ground: #382b14;
   }
 }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--text); font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; }
+body {
+  margin: 0; background: var(--ground); color: var(--text);
+  font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif;
+}
 a { color: var(--link); text-underline-offset: 0.15em; }
 a:hover { text-decoration-thickness: 2px; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
@@ -32,14 +37,19 @@ h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 0.25rem; }
 h2 { font-size: 1.05rem; margin: 2.25rem 0 0.6rem; }
 p { margin: 0 0 1rem; max-width: 46rem; }
 .quiet { color: var(--quiet); }
-.id { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.9em; overflow-wrap: anywhere; }
+.id {
+  font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.9em; overflow-wrap: anywhere;
+}
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.5rem 0.75rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
 th { font-size: 0.8rem; font-weight: 600; color: var(--quiet); vertical-align: bottom; }
 th:first-child, td:first-child { padding-left: 0; }
 .number { text-align: right; }
-.word { display: inline-block; padding: 0.05rem 0.55rem; border-radius: 1rem; background: var(--raised); color: var(--quiet); font-size: 0.85rem; font-weight: 550; }
+.word {
+  display: inline-block; padding: 0.05rem 0.55rem; border-radius: 1rem; background: var(--raised);
+  color: var(--quiet); font-size: 0.85rem; font-weight: 550;
+}
 .good { background: var(--good-ground); color: var(--good); }
 .bad { background: var(--bad-ground); color: var(--bad); }
 .open { background: var(--open-ground); color: var(--open); }
@@ -48,17 +58,26 @@ form { display: flex; flex-wrap: wrap; gap: 0.5rem; align-items: end; margin: 1.
 form input, form button { font-size: 0.95rem; line-height: 1.5; font-weight: 400; }
 label { flex: 1 1 18rem; max-width: 34rem; font-size: 0.8rem; font-weight: 600; color: var(--quiet); }
 input { display: block; width: 100%; margin-top: 0.25rem; }
-input, button { font-family: inherit; padding: 0.45rem 0.75rem; border: 1px solid var(--line); border-radius: 0.4rem; background: var(--ground); color: var(--text); }
+input, button {
+  font-family: inherit; padding: 0.45rem 0.75rem; border: 1px solid var(--line); border-radius: 0.4rem;
+  background: var(--ground); color: var(--text);
+}
 button { background: var(--raised); cursor: pointer; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.4rem 1.5rem; margin: 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
 ol { list-style: none; margin: 0; padding: 0; }
-ol li { display: grid; grid-template-columns: 7rem 1fr; gap: 0 1.5rem; padding: 0.6rem 0; border-bottom: 1px solid var(--line); }
+ol li {
+  display: grid; grid-template-columns: 7rem 1fr; gap: 0 1.5rem; padding: 0.6rem 0;
+  border-bottom: 1px solid var(--line);
+}
 ol .when { color: var(--quiet); font-variant-numeric: tabular-nums; text-align: right; }
 ol .what { font-weight: 550; }
 ol .facts { grid-column: 2; color: var(--quiet); font-size: 0.9rem; overflow-wrap: anywhere; }
-pre { margin: 0; padding: 0.75rem 1rem; background: var(--raised); border-radius: 0.4rem; overflow-x: auto; font-size: 0.85rem; }
+pre {
+  margin: 0; padding: 0.75rem 1rem; background: var(--raised); border-radius: 0.4rem; overflow-x: auto;
+  font-size: 0.85rem;
+}
 @media (max-width: 36rem) {
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: 0.6rem; }
@@ -69,7 +88,10 @@ pre { margin: 0; padding: 0.75rem 1rem; background: var(--raised); border-radius
 /** The only style a page of ours may have, for the Content-Security-Policy. */
 export const STYLE_SOURCE = `'sha256-${createHash('sha256').update(STYLE).digest('base64')}'`;
 
-export const ICON = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#0b5cad"/><path d="M9 16.5l5 5 9-11" fill="none" stroke="#fff" stroke-width="3.5" stroke-linecap="round" stroke-linejoin="round"/></svg>`;
+export const ICON = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
+<rect width="32" height="32" rx="7" fill="#0b5cad"/>
+<path d="M9 16.5l5 5 9-11" fill="none" stroke="#fff" stroke-width="3.5" stroke-linecap="round" stroke-linejoin="round"/>
+</svg>`;
 
 function page(title: string, content: Piece): string {
   return html`<!doctype html>
@@ -83,7 +105,8 @@ function page(title: string, content: Piece): string {
 <style>${new Html(STYLE)}</style>
 </head>
 <body>
-<header><nav aria-label="Console"><a class="name" href="/">otp-pipeline</a> <a href="/">Overview</a> <a href="/board">Queues</a> <a href="/metrics">Metrics</a></nav></header>
+<header><nav aria-label="Console"><a class="name" href="/">otp-pipeline</a>
+<a href="/">Overview</a> <a href="/board">Queues</a> <a href="/metrics">Metrics</a></nav></header>
 <main>
 ${content}
 </main>
@@ -112,28 +135,49 @@ export function overviewPage({ partitions, queues, depths }: Overview): string {
     'Overview · otp-pipeline',
     html`<h1>Overview</h1>
 <p class="quiet">What waits, what is on its way, and what needs a look.</p>
-${depths.complete ? null : html`<p><span class="word bad">Redis did not answer in time</span> Numbers that are missing are shown as a dash.</p>`}
+${depths.complete ? null : REDIS_SILENT}
 <form action="/verifications" method="get" role="search">
-<label>Verification id<input name="id" required autocomplete="off" spellcheck="false" placeholder="${partitions[0] ?? 'partition'}_019f…"></label>
+<label>Verification id
+<input name="id" required autocomplete="off" spellcheck="false" placeholder="${partitions[0] ?? 'partition'}_019f…">
+</label>
 <button>Show its story</button>
 </form>
 <h2>Partitions</h2>
-<div class="wide"><table>
-<thead><tr><th scope="col">Partition</th><th scope="col" class="number">Needs<br>review</th><th scope="col" class="number">Awaiting<br>proof</th><th scope="col" class="number">Oldest<br>awaiting</th><th scope="col" class="number">Waiting</th><th scope="col" class="number">Delayed</th><th scope="col" class="number">Active</th><th scope="col" class="number">Oldest<br>waiting</th><th scope="col">Queues</th></tr></thead>
-<tbody>
-${partitions.map((name) => partitionRow(name, queues, depths))}</tbody>
-</table></div>
+${table(
+  ['Partition', 'Needs review', 'Awaiting proof', 'Oldest awaiting', ...QUEUE_COLUMNS, 'Queues'],
+  partitions.map((name) => partitionRow(name, queues, depths)),
+)}
+${others.length === 0 ? null : html`<h2>Results</h2>`}
 ${
   others.length === 0
     ? null
-    : html`<h2>Results</h2>
-<div class="wide"><table>
-<thead><tr><th scope="col">Queue</th><th scope="col" class="number">Waiting</th><th scope="col" class="number">Delayed</th><th scope="col" class="number">Active</th><th scope="col" class="number">Oldest<br>waiting</th></tr></thead>
-<tbody>
-${others.map((name) => html`<tr><td>${queueLink(name, name)}</td>${queueCells(depths.queues.get(name))}</tr>\n`)}</tbody>
-</table></div>`
+    : table(
+        ['Queue', ...QUEUE_COLUMNS],
+        others.map((name) => resultsRow(name, depths)),
+      )
 }`,
   );
+}
+
+const QUEUE_COLUMNS = ['Waiting', 'Delayed', 'Active', 'Oldest waiting'];
+const REDIS_SILENT = html`<p><span class="word bad">Redis did not answer in time</span>
+Numbers that are missing are shown as a dash.</p>`;
+
+/** The first column names the row, a last one called Queues links to them; what is between is numbers. */
+function table(columns: readonly string[], rows: readonly Html[]): Html {
+  const heads = columns.map((column, index) => {
+    const kind = index === 0 || column === 'Queues' ? '' : 'number';
+    return html`<th scope="col" class="${kind}">${column.split(' ').map((part) => html`${part}<br>`)}</th>`;
+  });
+  return html`<div class="wide"><table>
+<thead><tr>${heads}</tr></thead>
+<tbody>
+${rows}</tbody>
+</table></div>`;
+}
+
+function resultsRow(name: string, { queues }: Depths): Html {
+  return html`<tr><td>${queueLink(name, name)}</td>${queueCells(queues.get(name))}</tr>\n`;
 }
 
 function partitionRow(name: string, queues: readonly string[], { queues: counted, partitions }: Depths): Html {
@@ -216,16 +260,21 @@ export function storyPage(verification: Omit<VerificationResource, 'details'>): 
 ${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>\n`)}</dl>
 <h2>What happened</h2>
 <ol>
-${history.map(({ at, event, ...rest }) => {
-  const told = Object.entries(rest).filter(([, value]) => value !== null && value !== undefined);
-  return html`<li><time class="when" datetime="${at}" title="${at}">${sinceText(Date.parse(at) - beganAt)}</time><span class="what">${words(event)}</span>${
-    told.length === 0
-      ? null
-      : html`<span class="facts">${told.map(([name, value], index) => html`${index === 0 ? '' : ' · '}${words(name)}: ${factText(value)}`)}</span>`
-  }</li>\n`;
-})}</ol>
-${Object.keys(metadata).length === 0 ? null : html`<h2>Metadata</h2>\n<pre>${JSON.stringify(metadata, null, 2)}</pre>`}`,
+${history.map((entry) => historyItem(entry, beganAt))}</ol>
+${Object.keys(metadata).length === 0 ? null : html`<h2>Metadata</h2>`}
+${Object.keys(metadata).length === 0 ? null : html`<pre>${JSON.stringify(metadata, null, 2)}</pre>`}`,
   );
+}
+
+type HistoryItem = NonNullable<VerificationResource['history']>[number];
+
+function historyItem({ at, event, ...rest }: HistoryItem, beganAt: number): Html {
+  const told = Object.entries(rest).filter(([, value]) => value !== null && value !== undefined);
+  const facts = told.map(([name, value], index) => html`${index === 0 ? '' : ' · '}${words(name)}: ${factText(value)}`);
+  return html`<li><time class="when" datetime="${at}" title="${at}">${sinceText(Date.parse(at) - beganAt)}</time>
+<span class="what">${words(event)}</span>
+${facts.length === 0 ? null : html`<span class="facts">${facts}</span>`}</li>
+`;
 }
 
 type Told = Omit<VerificationResource, 'details'>;

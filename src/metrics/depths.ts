@@ -79,7 +79,7 @@ export class DepthReader {
   readonly #sources: readonly Source[];
   readonly #queueNames: readonly string[];
   readonly #partitionNames: readonly string[];
-  /** Sources that have not answered an earlier reading yet: they are not asked again, so that questions cannot pile up. */
+  /** Sources that still owe an answer to an earlier reading: not asked again, so that questions cannot pile up. */
   readonly #unanswered = new Set<string>();
   #reading: Promise<Depths> | null = null;
   #latest: { readonly depths: Depths; readonly readAt: number } | null = null;
@@ -183,7 +183,7 @@ async function readQueue(redis: RedisConnection, queue: Queue, now: Promise<numb
   return { name: queue.name, jobs, oldestJobAgeMs: ageOf(addedAt, await now) };
 }
 
-/** BullMQ pushes on the left of its wait list and takes from the right. Null when none waits, or it has just been taken. */
+/** BullMQ puts in at the left of its wait list and takes from the right. Null: none waits, or it was taken just now. */
 async function oldestWaitingSince(redis: RedisConnection, queue: Queue): Promise<number | null> {
   const id = await redis.lindex(queue.toKey('wait'), -1);
   const addedAt = id === null ? null : await redis.hget(queue.toKey(id), 'timestamp');

@@ -1,6 +1,7 @@
 /**
- * Every metric, once: its name, kind, meaning, labels and buckets. Labels are only ever words of closed sets (partitions,
- * operations, outcomes, status codes); an id, a URL or a phone would make a series each and tell what nobody may read.
+ * Every metric, once: its name, kind, meaning, labels and buckets. Labels are only ever words of closed sets
+ * (partitions, operations, outcomes, status codes); an id, a URL or a phone would make a series each and tell what
+ * nobody may read.
  * docs/metrics.md says the same for people, and a test compares the two.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client';

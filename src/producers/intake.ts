@@ -44,7 +44,7 @@ const BODY_LIMIT_BYTES = 64 * 1024;
 const TIME_LIMIT_MS = 4_000;
 const LONGEST_WAIT_S = 30;
 const UNKNOWN_FATE =
-  'It is not known whether the request was accepted. Repeat it with the same Idempotency-Key: the key gives one answer.';
+  'It is not known whether the request was accepted. Repeat it with the same Idempotency-Key: it gives one answer.';
 /** What nginx calls it when the caller did not wait for the answer. */
 const CALLER_GONE = 499;
 

@@ -22,7 +22,7 @@ export interface ProducerOptions {
   readonly redis: string | RedisSettings;
   /** The service's JWK set or the path of its file; the public half is enough, and no other is kept. */
   readonly sealingKeys: unknown;
-  /** The partitions as the service knows them; `adapter` defaults to the partition's name, `otpLifetimeMs` to 300000. */
+  /** As the service knows them; `adapter` defaults to the partition's name, `otpLifetimeMs` to 300000. */
   readonly partitions: Readonly<Record<string, { readonly adapter?: string; readonly otpLifetimeMs?: number }>>;
   /** After this a Redis that has not answered counts as away; 1000 by default. */
   readonly timeLimitMs?: number;
@@ -151,7 +151,7 @@ function enqueuedOf(acceptance: Acceptance): Enqueued {
   return acceptance satisfies never;
 }
 
-/** What HTTP would have carried: without undefined, dates as text. So one body is one request, whichever way it comes. */
+/** What HTTP would have carried, without undefined and with dates as text: one body is one request, either way in. */
 function asJson(body: unknown): unknown {
   try {
     return JSON.parse(JSON.stringify(body) ?? 'null');

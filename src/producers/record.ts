@@ -84,16 +84,16 @@ export interface HistoryEntry {
 export type RawRecord = Readonly<Record<string, string>>;
 
 export function readRecord(id: string, partition: string, raw: RawRecord): VerificationRecord | null {
-  if (raw['state'] === undefined) return null;
+  if (raw.state === undefined) return null;
   const number = (field: string): number => Number(raw[field] ?? 0);
   const text = (field: string): string | null => raw[field] ?? null;
-  const head = JSON.parse(raw['head'] ?? '{}') as Pick<VerificationRecord, 'metadata' | 'amount' | 'plainParams'>;
+  const head = JSON.parse(raw.head ?? '{}') as Pick<VerificationRecord, 'metadata' | 'amount' | 'plainParams'>;
   return {
     id,
     partition,
-    operation: raw['operation'] as Operation,
-    client: raw['client'] ?? '',
-    reference: raw['reference'] ?? '',
+    operation: raw.operation as Operation,
+    client: raw.client ?? '',
+    reference: raw.reference ?? '',
     createdAt: number('createdAt'),
     updatedAt: number('updatedAt'),
     expiresAt: number('expiresAt'),
@@ -101,12 +101,12 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
     amount: head.amount,
     plainParams: head.plainParams,
     sealedCode: text('code'),
-    codePrint: raw['codePrint'] ?? '',
-    claimKey: raw['claim'] ?? '',
-    state: raw['state'] as State,
+    codePrint: raw.codePrint ?? '',
+    claimKey: raw.claim ?? '',
+    state: raw.state as State,
     revision: number('revision'),
     sequence: number('sequence'),
-    final: raw['final'] === '1',
+    final: raw.final === '1',
     attempts: number('attempts'),
     attemptsUsed: number('used'),
     refusals: number('refusals'),
@@ -117,24 +117,24 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
     inFlightUntil: number('inFlightUntil'),
     notBefore: number('notBefore'),
     standing:
-      raw['otp'] === undefined
+      raw.otp === undefined
         ? null
         : {
-            otp: raw['otp'] as OtpOutcome,
-            transaction: raw['transaction'] as TransactionOutcome,
+            otp: raw.otp as OtpOutcome,
+            transaction: raw.transaction as TransactionOutcome,
             reason: text('reason') as Reason | null,
-            nextStep: raw['nextStep'] as NextStep,
+            nextStep: raw.nextStep as NextStep,
             providerCode: text('providerCode'),
           },
-    attemptsRemaining: raw['attemptsRemaining'] === undefined ? null : number('attemptsRemaining'),
-    needsReview: raw['needsReview'] === '1',
+    attemptsRemaining: raw.attemptsRemaining === undefined ? null : number('attemptsRemaining'),
+    needsReview: raw.needsReview === '1',
     awaitingSince: number('awaitingSince'),
     inquiries: number('inquiries'),
     nextInquiryAt: number('nextInquiryAt'),
     notPaidAt: number('notPaidAt'),
-    identifiers: JSON.parse(raw['identifiers'] ?? '[]') as string[],
+    identifiers: JSON.parse(raw.identifiers ?? '[]') as string[],
     sealedDetails: text('details'),
-    history: readHistory(raw['history']),
+    history: readHistory(raw.history),
   };
 }
 

@@ -119,7 +119,8 @@ class Interest {
   async sleep(limitMs: number, signal?: AbortSignal): Promise<void> {
     if (this.#woken) return;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(rise, limitMs);
+      // Timers may be a fraction early, and then the limit would not be there yet.
+      const timer = setTimeout(rise, limitMs + 1);
       signal?.addEventListener('abort', rise, { once: true });
       function rise(): void {
         clearTimeout(timer);

@@ -61,7 +61,7 @@ export function tourScenarios(now: number): Scenario[] {
     ...stops,
     {
       ...oneMore,
-      body: { ...oneMore.body, params: spent.body['params'] },
+      body: { ...oneMore.body, params: spent.body.params },
       reference: spent.reference,
       afterPrevious: true,
     },

@@ -164,7 +164,7 @@ async function judge({ scenario, resource }: Row, controlUrl: string): Promise<L
   const { codesReceived, charges, chargedAmount } = transaction;
   const money =
     charges === 0 ? 'nothing charged' : charges === 1 ? `charged once, ${chargedAmount}` : `CHARGED ${charges} TIMES`;
-  const otp = String(scenario.body['otp'] ?? '');
+  const otp = String(scenario.body.otp ?? '');
   const words = scenario.unsent
     ? { otp: 'not_submitted', transaction: codesReceived.length === 0 ? 'pending' : expected.transaction }
     : expected;

@@ -165,7 +165,7 @@ export class Forwarder {
 function readEntry([entryId, fields]: StreamEntry, partition: string): Published {
   const raw: Record<string, string> = {};
   for (let index = 0; index + 1 < fields.length; index += 2) raw[fields[index] as string] = fields[index + 1] as string;
-  const record = readRecord(raw['id'] ?? '', partition, raw as RawRecord);
+  const record = readRecord(raw.id ?? '', partition, raw as RawRecord);
   if (record === null) throw new Error(`the outbox of ${partition} holds an entry without a state: ${entryId}`);
-  return { entryId, record, type: raw['type'] ?? '' };
+  return { entryId, record, type: raw.type ?? '' };
 }

@@ -243,7 +243,7 @@ export class Journal {
       reference: { set: {}, clear: [], refund: 0, release: false, forget: false },
     };
     const entry: Record<string, unknown> = { at: now, event: eventOf(evidence) };
-    if (begun) entry['attempt'] = before.attempts;
+    if (begun) entry.attempt = before.attempts;
     Object.assign(entry, facts);
 
     const codeField = `code:${before.codePrint}`;
@@ -257,33 +257,32 @@ export class Journal {
 
     switch (verdict.do) {
       case 'contradict':
-        change.set['needsReview'] = '1';
+        change.set.needsReview = '1';
         change.clear = [];
-        entry['contradicts'] = verdict.was;
+        entry.contradicts = verdict.was;
         break;
       case 'retry': {
         const at = now + verdict.inMs;
-        change.set['state'] = 'queued';
-        change.set['notBefore'] = String(at);
+        change.set.state = 'queued';
+        change.set.notBefore = String(at);
         change.set[verdict.because === 'refused' ? 'refusals' : 'notSent'] = String(
           (verdict.because === 'refused' ? before.refusals : before.notSent) + 1,
         );
         change.clear = ['token', 'owner'];
         change.dueAt = Math.min(before.expiresAt, at + JOB_SEEN_WITHIN_MS);
-        entry['againAt'] = new Date(at).toISOString();
+        entry.againAt = new Date(at).toISOString();
         giveBack();
         break;
       }
       case 'await': {
         const arrived = before.state !== 'awaiting' || before.standing?.otp !== verdict.standing.otp;
-        if (arrived) change.set['awaitingSince'] = String(now);
-        change.set['state'] = 'awaiting';
+        if (arrived) change.set.awaitingSince = String(now);
+        change.set.state = 'awaiting';
         change.clear.push('code');
         // The provider itself has answered: nothing of this attempt is on its way any more. A lost answer, or one
         // that a proxy may have given, says no such thing.
-        if (evidence.from === 'answer' && verdict.standing.otp === 'accepted')
-          change.set['inFlightUntil'] = String(now);
-        change.set['inquiries'] = String(arrived ? 0 : situation.inquiries);
+        if (evidence.from === 'answer' && verdict.standing.otp === 'accepted') change.set.inFlightUntil = String(now);
+        change.set.inquiries = String(arrived ? 0 : situation.inquiries);
         if (verdict.inquireInMs === null) {
           change.clear.push('nextInquiryAt');
           const since = arrived ? now : before.awaitingSince;
@@ -291,13 +290,13 @@ export class Journal {
           change.dueAt = giveUpAt > now ? giveUpAt : now + policy.inquiry.giveUpAfterMs;
         } else {
           const at = now + verdict.inquireInMs;
-          change.set['nextInquiryAt'] = String(at);
+          change.set.nextInquiryAt = String(at);
           change.dueAt = at + INQUIRY_SEEN_WITHIN_MS;
-          entry['inquiryAt'] = new Date(at).toISOString();
+          entry.inquiryAt = new Date(at).toISOString();
         }
-        if (verdict.proof === 'not_paid_once') change.set['notPaidAt'] = String(now);
+        if (verdict.proof === 'not_paid_once') change.set.notPaidAt = String(now);
         if (verdict.proof === 'none') change.clear.push('notPaidAt');
-        if (verdict.publish === 'review') change.set['needsReview'] = '1';
+        if (verdict.publish === 'review') change.set.needsReview = '1';
         if (verdict.publish !== null) change.publish = `otp.verification.${verdict.publish}`;
         if (situation.takesCode && verdict.standing.otp === 'accepted') {
           change.reference.set[codeField] = JSON.stringify({ id: before.id, outcome: 'accepted' });
@@ -305,8 +304,8 @@ export class Journal {
         break;
       }
       case 'settle': {
-        change.set['state'] = 'settled';
-        change.set['final'] = '1';
+        change.set.state = 'settled';
+        change.set.final = '1';
         change.clear.push('code', 'nextInquiryAt', 'needsReview');
         change.publish = 'otp.verification.settled';
         if (verdict.code === 'untouched') {
@@ -316,30 +315,30 @@ export class Journal {
           change.reference.set[codeField] = JSON.stringify({ id: before.id, outcome: verdict.standing.otp });
           const { transaction } = verdict.standing;
           if (transaction === 'succeeded' || transaction === 'failed') {
-            change.reference.set['transaction'] = transaction;
-            change.reference.set['provedBy'] = before.id;
+            change.reference.set.transaction = transaction;
+            change.reference.set.provedBy = before.id;
           }
         } else if (verdict.standing.otp === 'accepted') {
           change.reference.forget = true; // a new code is on its way: what the old one used up is over
         }
-        if (evidence.from === 'reference' && evidence.ownedBy !== '') entry['ownedBy'] = evidence.ownedBy;
+        if (evidence.from === 'reference' && evidence.ownedBy !== '') entry.ownedBy = evidence.ownedBy;
         break;
       }
     }
 
     if (verdict.do === 'settle' || verdict.do === 'await') {
       const { standing } = verdict;
-      change.set['otp'] = standing.otp;
-      change.set['transaction'] = standing.transaction;
-      change.set['nextStep'] = standing.nextStep;
+      change.set.otp = standing.otp;
+      change.set.transaction = standing.transaction;
+      change.set.nextStep = standing.nextStep;
       setOrClear(change, 'reason', standing.reason);
       setOrClear(change, 'providerCode', standing.providerCode);
       setOrClear(change, 'attemptsRemaining', verdict.attemptsRemaining);
-      if (verdict.providersWord !== undefined) change.reference.set['remaining'] = String(verdict.providersWord);
-      if (verdict.identifiers !== undefined) change.set['identifiers'] = JSON.stringify(verdict.identifiers);
+      if (verdict.providersWord !== undefined) change.reference.set.remaining = String(verdict.providersWord);
+      if (verdict.identifiers !== undefined) change.set.identifiers = JSON.stringify(verdict.identifiers);
       if (verdict.details !== undefined) {
         try {
-          change.set['details'] = await seal(before.client, verdict.details);
+          change.set.details = await seal(before.client, verdict.details);
         } catch (error) {
           // The answer counts; what it told besides may be missing, its outcome may not.
           this.#events.emit('machinery:failed', {
@@ -348,9 +347,9 @@ export class Journal {
           });
         }
       }
-      entry['otp'] = standing.otp;
-      entry['transaction'] = standing.transaction;
-      if (standing.reason !== null) entry['reason'] = standing.reason;
+      entry.otp = standing.otp;
+      entry.transaction = standing.transaction;
+      if (standing.reason !== null) entry.reason = standing.reason;
     }
     change.history = `${JSON.stringify(entry satisfies Record<string, unknown> as HistoryEntry)}\n`;
     return change;

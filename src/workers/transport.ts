@@ -50,8 +50,8 @@ export class Transport {
 
   /** `sendBefore` on the monotonic clock (`performance.now()`): headers that have not left by then never leave. Never throws. */
   async send(request: HttpRequest, sendBefore: number = Number.POSITIVE_INFINITY): Promise<Reply> {
-    const url = new URL(request.url);
-    if (url.origin !== this.#origin) return { kind: 'not_sent', code: 'FOREIGN_ORIGIN' };
+    const url = URL.canParse(request.url) ? new URL(request.url) : null;
+    if (url?.origin !== this.#origin) return { kind: 'not_sent', code: 'FOREIGN_ORIGIN' };
     return await new Promise<Reply>((resolve) => {
       const exchange = new Exchange(sendBefore, this.#timeoutMs, resolve);
       try {

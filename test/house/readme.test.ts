@@ -51,7 +51,7 @@ test('the examples of the README run: configuration, keys, serve, curl, library'
       OTP_CONSOLE_PASSWORD: 'a-password-for-the-console',
       SHOP_API_KEY: 'an-api-key-that-is-long-enough',
       CEPTA_URL: baseUrl,
-      CEPTA_SECRET_KEY: credentials['secretKey'] ?? '',
+      CEPTA_SECRET_KEY: credentials.secretKey ?? '',
       PORT: '0',
       CONSOLE_PORT: '0',
     };
@@ -62,7 +62,7 @@ test('the examples of the README run: configuration, keys, serve, curl, library'
     await using service = await serve(file, 'intake,worker,console', environment);
 
     const curl = await run('bash', ['-c', read('examples/enqueue.sh')], {
-      env: { ...environment, PATH: process.env['PATH'] ?? '', OTP_URL: service.intakeUrl },
+      env: { ...environment, PATH: process.env.PATH ?? '', OTP_URL: service.intakeUrl },
     });
     expect(JSON.parse(curl.stdout)).toMatchObject({ provider: 'cepta', otp: 'accepted', transaction: 'pending' });
 

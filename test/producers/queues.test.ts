@@ -4,15 +4,16 @@ import { producerQueues } from '../../src/producers/queues.ts';
 import { connectRedis } from '../../src/redis/connections.ts';
 import { eventually, startWorld } from './world.ts';
 
-it('has one queue for each partition, under the partition’s hash tag, and writes nothing about it', async () => {
+it('has one queue for each partition, under the partition’s hash tag, and leaves the workers’ settings of it alone', async () => {
   await using world = await startWorld();
+  await world.redis.hset('{otp-demo}:otp-demo:meta', 'opts.maxLenEvents', '100');
   const queue = world.queues.queue('demo');
   expect(world.queues.queue('demo')).toBe(queue);
   expect(world.queues.queue('other')).not.toBe(queue);
   const id = newVerificationId('demo');
   await queue.add('verify', { v: 1, id }, { ...JOB_OPTIONS, jobId: id });
   expect(await world.redis.exists(`{otp-demo}:otp-demo:${id}`)).toBe(1);
-  expect(await world.redis.exists('{otp-demo}:otp-demo:meta')).toBe(0);
+  expect(await world.redis.hgetall('{otp-demo}:otp-demo:meta')).toEqual({ 'opts.maxLenEvents': '100' });
 });
 
 it('refuses at once while Redis is away, also from the very first word, and works when it is back', async () => {

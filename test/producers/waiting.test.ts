@@ -4,7 +4,6 @@ import { PUBLISHED_CHANNEL } from '../../src/producers/job.ts';
 import { Waiting } from '../../src/producers/waiting.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
-import { eventually } from './world.ts';
 
 const ID = 'demo_0123456789abcdef0123456789abcdef';
 
@@ -18,11 +17,13 @@ async function setup(): Promise<Bundle> {
   const server = await startTestRedis();
   const redis = connectRedis(server.url, 'producer', { onError: () => {} });
   const waiting = new Waiting(redis, new EventBus());
-  // It hears: whatever wakes anybody from here on is a message, not the subscription's own beginning.
-  let heard = false;
-  const first = waiting.until('first', async () => heard, Boolean, { limitMs: 10_000 });
-  await eventually(async () => (heard = (await redis.publish(PUBLISHED_CHANNEL, 'first.1')) === 1));
-  await first;
+  // Woken by the subscription's own beginning: from here on only messages wake anybody.
+  let reads = 0;
+  const read = async (): Promise<number> => {
+    reads += 1;
+    return reads;
+  };
+  await waiting.until('first', read, (count) => count === 2, { limitMs: 10_000 });
   return {
     server,
     redis,

@@ -1,4 +1,4 @@
-/** What the producers' tests stand on: a Redis of their own, an intake on a free port, and a stand-in for the workers. */
+/** What these tests stand on: a Redis of their own, an intake on a free port, and a stand-in for the workers. */
 import { createServer, type IncomingHttpHeaders, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { z } from 'zod';

@@ -8,7 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { newKey, writeKeySet } from '../../src/key-files.ts';
 
-const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
+/** The build, as users run it; `npm test` builds before it tests. */
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
 /** A configuration file with its keys, in a temporary folder that goes with the test. */
 export interface Installation extends AsyncDisposable {
@@ -73,11 +74,11 @@ export async function serve(
   };
 }
 
-/** The `otp` command from its source. */
+/** The `otp` command. */
 export function runCli(args: readonly string[], environment: Record<string, string> = {}): ChildProcess {
-  return spawn(process.execPath, ['--import', 'tsx', CLI, ...args], {
+  return spawn(process.execPath, [CLI, ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '', ...environment },
+    env: { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '', ...environment },
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
   });
 }

@@ -62,6 +62,7 @@ async function startSpine(given: Partial<AttemptDependencies> = {}, timeoutMs = 
     transport,
     sessions: new Sessions({
       partition: 'cepta',
+      account: 'test',
       provider,
       transport,
       redis: pipeline.redis,

@@ -1,0 +1,501 @@
+/** The transport on real sockets that misbehave. What it says of a call is held against what was seen on the wire. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import type { HttpRequest } from '../../src/providers/provider.ts';
+import { Transport, type TransportSettings } from '../../src/workers/transport.ts';
+import {
+  answer,
+  type Behaviour,
+  behaviours,
+  freePort,
+  startBlackHole,
+  startProviderServer,
+} from '../support/provider-server.ts';
+
+const open = new Set<Transport>();
+
+function transportTo(baseUrl: string, settings: Partial<TransportSettings> = {}): Transport {
+  const transport = new Transport({ baseUrl, connections: 10, timeoutMs: 3_000, ...settings });
+  open.add(transport);
+  return transport;
+}
+
+afterEach(async () => {
+  await Promise.all([...open].map((transport) => transport.close()));
+  open.clear();
+});
+
+const post = (baseUrl: string, path = '/verify', body = '{"otp":"123456"}'): HttpRequest => ({
+  method: 'POST',
+  url: `${baseUrl}${path}`,
+  headers: { 'Content-Type': 'application/json', 'X-Signature': 'abc=' },
+  body,
+});
+
+const hasOpenssl = ((): boolean => {
+  try {
+    execFileSync('openssl', ['version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+})();
+
+function selfSigned(): { key: string; cert: string } {
+  const folder = mkdtempSync(join(tmpdir(), 'otp-tls-'));
+  try {
+    const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
+    const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '1'];
+    const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+    execFileSync('openssl', ['req', '-x509', ...curve, '-keyout', key, '-out', cert, ...subject], { stdio: 'ignore' });
+    return { key: readFileSync(key, 'utf8'), cert: readFileSync(cert, 'utf8') };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+describe('an answer', () => {
+  test('comes back whole, and the request goes out byte for byte', async () => {
+    await using server = await startProviderServer(
+      behaviours.says(403, '{"naïve":"ü"}', { 'X-Thing': 'A', 'Retry-After': '7' }),
+    );
+    const sentAfter = performance.now();
+    const reply = await transportTo(server.url).send(post(server.url, '/a/b?c=d%20e', '{"otp":"0123","name":"Åse"}'));
+    expect(reply).toMatchObject({ kind: 'answered', response: { status: 403, body: '{"naïve":"ü"}' } });
+    if (reply.kind !== 'answered') return;
+    expect(reply.response.headers).toMatchObject({ 'x-thing': 'A', 'retry-after': '7' });
+    expect(reply.sentAt).toBeGreaterThanOrEqual(sentAfter);
+    expect(reply.sentAt).toBeLessThanOrEqual(performance.now());
+    expect(server.requests).toHaveLength(1);
+    expect(server.requests[0]).toMatchObject({
+      method: 'POST',
+      path: '/a/b?c=d%20e',
+      body: '{"otp":"0123","name":"Åse"}',
+    });
+    expect(server.requests[0]?.headers).toMatchObject({ 'content-type': 'application/json', 'x-signature': 'abc=' });
+  });
+
+  test('to a request without a body is an answer too', async () => {
+    await using server = await startProviderServer(behaviours.says200);
+    const request: HttpRequest = { method: 'GET', url: `${server.url}/status?id=1`, headers: {} };
+    expect(await transportTo(server.url).send(request)).toMatchObject({
+      kind: 'answered',
+      response: { body: '/status?id=1' },
+    });
+    expect(server.requests[0]).toMatchObject({ method: 'GET', body: '' });
+  });
+
+  test.each([500, 502, 401, 204, 304, 479, 999])('with status %i is an answer', async (status) => {
+    await using server = await startProviderServer(behaviours.says(status));
+    expect(await transportTo(server.url).send(post(server.url))).toMatchObject({
+      kind: 'answered',
+      response: { status },
+    });
+  });
+
+  test.each([301, 302, 303, 307, 308])('%i is an answer, and the other path is not visited', async (status) => {
+    await using elsewhere = await startProviderServer(behaviours.says200);
+    await using server = await startProviderServer((socket, request) =>
+      behaviours.says(status, '', { location: request.path === '/verify' ? '/second' : `${elsewhere.url}/third` })(
+        socket,
+        request,
+      ),
+    );
+    expect(await transportTo(server.url).send(post(server.url))).toMatchObject({
+      kind: 'answered',
+      response: { status },
+    });
+    expect(server.requests.map(({ path }) => path)).toEqual(['/verify']);
+    expect(elsewhere.connections).toBe(0);
+  });
+
+  test('is the final one, whatever was announced before it', async () => {
+    await using server = await startProviderServer((socket) => {
+      socket.write('HTTP/1.1 102 Processing\r\nx-early: 1\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n');
+      socket.write(answer(200, 'final', { 'x-late': '1' }));
+    });
+    const reply = await transportTo(server.url).send(post(server.url));
+    expect(reply).toMatchObject({
+      kind: 'answered',
+      response: { status: 200, body: 'final', headers: { 'x-late': '1' } },
+    });
+    expect(reply.kind === 'answered' && reply.response.headers['x-early']).toBeUndefined();
+  });
+
+  test('in chunks, and one that ends with the connection, is whole', async () => {
+    await using server = await startProviderServer((socket, { path }) => {
+      if (path === '/chunked')
+        socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n');
+      else socket.end('HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabcde');
+    });
+    const transport = transportTo(server.url);
+    for (const path of ['/chunked', '/to-the-end']) {
+      expect(await transport.send(post(server.url, path))).toMatchObject({
+        kind: 'answered',
+        response: { body: 'abcde' },
+      });
+    }
+  });
+});
+
+describe('provably not sent', () => {
+  test('because the connection is refused', async () => {
+    const url = `http://127.0.0.1:${await freePort()}`;
+    expect(await transportTo(url).send(post(url))).toEqual({ kind: 'not_sent', code: 'ECONNREFUSED' });
+  });
+
+  test('because the name cannot be resolved', async () => {
+    const url = 'http://no-such-host.invalid';
+    const reply = await transportTo(url).send(post(url));
+    expect(reply).toEqual({ kind: 'not_sent', code: expect.stringMatching(/^(ENOTFOUND|EAI_AGAIN)$/) });
+  });
+
+  test.skipIf(!hasOpenssl)('because nobody vouches for the certificate', async () => {
+    await using server = await startProviderServer(behaviours.says200, { tls: selfSigned() });
+    const reply = await transportTo(server.url).send(post(server.url));
+    expect(reply).toEqual({ kind: 'not_sent', code: 'DEPTH_ZERO_SELF_SIGNED_CERT' });
+    expect(server.requests).toEqual([]);
+  });
+
+  test.skipIf(!hasOpenssl)('unless the configuration names that authority', async () => {
+    const tls = selfSigned();
+    await using server = await startProviderServer(behaviours.says200, { tls });
+    const reply = await transportTo(server.url, { tls: { ca: tls.cert } }).send(post(server.url));
+    expect(reply).toMatchObject({ kind: 'answered' });
+  });
+
+  test('because the other side speaks no TLS', async () => {
+    await using server = await startProviderServer(behaviours.says200);
+    server.onConnection((socket) => void socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+    const url = server.url.replace('http:', 'https:');
+    expect(await transportTo(url).send(post(url))).toMatchObject({ kind: 'not_sent' });
+  });
+
+  test('because the connection never comes to be: not within the time-out, not before the right to send is over', async () => {
+    await using hole = await startBlackHole();
+    const transport = transportTo(hole.url, { timeoutMs: 400 });
+    const replies = await Promise.all([
+      transport.send(post(hole.url)),
+      transport.send(post(hole.url), performance.now() + 150),
+      transport.send(post(hole.url), performance.now() - 1),
+    ]);
+    expect(replies).toEqual([
+      { kind: 'not_sent', code: 'TIMEOUT' },
+      { kind: 'not_sent', code: 'SEND_BEFORE_PASSED' },
+      { kind: 'not_sent', code: 'SEND_BEFORE_PASSED' },
+    ]);
+  });
+
+  test('because connecting takes too long', async () => {
+    await using hole = await startBlackHole();
+    const startedAt = performance.now();
+    expect(await transportTo(hole.url, { timeoutMs: 30_000 }).send(post(hole.url))).toEqual({
+      kind: 'not_sent',
+      code: 'UND_ERR_CONNECT_TIMEOUT',
+    });
+    expect(performance.now() - startedAt).toBeLessThan(9_000);
+  });
+
+  test('because the right to send was over before it began: nothing is on the wire', async () => {
+    await using server = await startProviderServer(behaviours.says200);
+    const transport = transportTo(server.url);
+    await transport.send(post(server.url, '/warm')); // a socket stands ready, so nothing else could hold it back
+    const before = server.bytes;
+    for (const sendBefore of [0, performance.now() - 1_000, performance.now()]) {
+      expect(await transport.send(post(server.url), sendBefore)).toEqual({
+        kind: 'not_sent',
+        code: 'SEND_BEFORE_PASSED',
+      });
+    }
+    expect(await transport.send(post(server.url, '/after'))).toMatchObject({ kind: 'answered' });
+    expect(server.requests.map(({ path }) => path)).toEqual(['/warm', '/after']);
+    expect(server.bytes - before).toBe(server.requests.at(-1)?.raw.length);
+  });
+
+  test('because the right to send passed while it waited for a socket', async () => {
+    await using server = await startProviderServer(behaviours.isSilent);
+    const transport = transportTo(server.url, { connections: 1, timeoutMs: 600 });
+    const first = transport.send(post(server.url, '/first'));
+    await server.arrived(1);
+    const second = await transport.send(post(server.url, '/second'), performance.now() + 50);
+    expect(second).toEqual({ kind: 'not_sent', code: 'SEND_BEFORE_PASSED' });
+    expect(await first).toMatchObject({ kind: 'lost', code: 'TIMEOUT' });
+    // The socket is free again, and what was given up does not leave after all.
+    server.behave(behaviours.says200);
+    expect(await transport.send(post(server.url, '/third'))).toMatchObject({ kind: 'answered' });
+    expect(server.requests.map(({ path }) => path)).toEqual(['/first', '/third']);
+  });
+
+  test('because the process slept over the right to send while the connection came to be', async () => {
+    await using server = await startProviderServer(behaviours.says200);
+    const reply = transportTo(server.url).send(post(server.url), performance.now() + 30);
+    const wake = performance.now() + 80;
+    while (performance.now() < wake); // no timer could fire here; the check at the moment of writing has to
+    expect(await reply).toEqual({ kind: 'not_sent', code: 'SEND_BEFORE_PASSED' });
+    expect(server.requests).toEqual([]);
+  });
+
+  test('because it was to go to another origin', async () => {
+    await using other = await startProviderServer(behaviours.says200);
+    await using server = await startProviderServer(behaviours.says200);
+    const transport = transportTo(server.url);
+    for (const url of [
+      other.url,
+      server.url.replace('http:', 'https:'),
+      server.url.replace('127.0.0.1', 'localhost'),
+    ]) {
+      expect(await transport.send(post(url))).toEqual({ kind: 'not_sent', code: 'FOREIGN_ORIGIN' });
+    }
+    expect(await transport.send(post('no address at all'))).toEqual({ kind: 'not_sent', code: 'FOREIGN_ORIGIN' });
+    expect([other.connections, server.connections]).toEqual([0, 0]);
+  });
+
+  test('because a header could not be written', async () => {
+    await using server = await startProviderServer(behaviours.says200);
+    const request = { ...post(server.url), headers: { 'X-Bad': 'a\r\nX-Injected: b' } };
+    expect(await transportTo(server.url).send(request)).toMatchObject({
+      kind: 'not_sent',
+      code: 'UND_ERR_INVALID_ARG',
+    });
+    expect(server.requests).toEqual([]);
+  });
+
+  test('because the transport is closed', async () => {
+    await using server = await startProviderServer(behaviours.says200);
+    const transport = transportTo(server.url);
+    await transport.close();
+    expect(await transport.send(post(server.url))).toMatchObject({ kind: 'not_sent' });
+    expect(server.connections).toBe(0);
+  });
+});
+
+describe('lost: it may have left, and nothing answers', () => {
+  const rows: [how: string, behaviour: Behaviour, code: RegExp][] = [
+    ['the connection is closed after reading', behaviours.closes, /^UND_ERR_SOCKET$/],
+    ['the connection is reset after reading', behaviours.resets, /^ECONNRESET$/],
+    ['nothing comes', behaviours.isSilent, /^TIMEOUT$/],
+    [
+      'headers come, then nothing',
+      (socket) => void socket.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n'),
+      /^TIMEOUT$/,
+    ],
+    [
+      'a 100 comes that nobody asked for, which the client does not take',
+      (socket) => void socket.write(`HTTP/1.1 100 Continue\r\n\r\n${answer(200)}`),
+      /^UND_ERR_SOCKET$/,
+    ],
+    [
+      'an announcement comes, then nothing',
+      (socket) => void socket.write('HTTP/1.1 103 Early Hints\r\n\r\n'),
+      /^TIMEOUT$/,
+    ],
+    [
+      'half of the body comes, then the end',
+      (socket) => void socket.end(answer(200, '{"status":true}').slice(0, -7)),
+      /^UND_ERR_/,
+    ],
+    [
+      'half of the body comes, then nothing',
+      (socket) => void socket.write(answer(200, '{"status":true}').slice(0, -7)),
+      /^TIMEOUT$/,
+    ],
+    [
+      'half of the chunks come, then the end',
+      (socket) => void socket.end('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n'),
+      /^(UND_ERR_|HPE_)/,
+    ],
+    [
+      'the body drips without end',
+      (socket) => {
+        socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n');
+        const drip = setInterval(() => (socket.destroyed ? clearInterval(drip) : socket.write('1\r\nx\r\n')), 20);
+      },
+      /^TIMEOUT$/,
+    ],
+    [
+      'the body has no end and comes fast',
+      (socket) => {
+        socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n');
+        const chunk = `4000\r\n${'x'.repeat(0x4000)}\r\n`;
+        const pour = (): void => {
+          while (!socket.destroyed && socket.write(chunk));
+        };
+        socket.on('drain', pour);
+        pour();
+      },
+      /^RESPONSE_TOO_LARGE$/,
+    ],
+    [
+      'something comes that is no HTTP',
+      (socket) => void socket.write('SSH-2.0-OpenSSH_9.6\r\n'),
+      /^(HPE_|UNNAMED_ERROR)/,
+    ],
+    [
+      'headers come that have no end',
+      (socket) => void socket.write(`HTTP/1.1 200 OK\r\nx: ${'y'.repeat(100_000)}`),
+      /^(UND_ERR_HEADERS_OVERFLOW|HPE_HEADER_OVERFLOW)$/,
+    ],
+    [
+      'another protocol is offered',
+      (socket) => void socket.write('HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n'),
+      /^(UND_ERR_|HPE_)/,
+    ],
+  ];
+  test.each(rows)('when %s', async (_, behaviour, code) => {
+    await using server = await startProviderServer(behaviour);
+    const reply = await transportTo(server.url, { timeoutMs: 400 }).send(post(server.url));
+    expect(reply).toEqual({ kind: 'lost', code: expect.stringMatching(code), sentAt: expect.any(Number) });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test('when a connection is closed as soon as it stands', async () => {
+    await using server = await startProviderServer(behaviours.says200);
+    server.onConnection((socket) => socket.destroy());
+    const reply = await transportTo(server.url, { timeoutMs: 1_000 }).send(post(server.url));
+    // Nothing was read, but the headers were handed to a socket: that proves nothing either way.
+    expect(reply.kind).not.toBe('answered');
+    expect(server.requests).toEqual([]);
+  });
+
+  test('when the server dies with the answer in its hands, and the next call is not mixed up with it', async () => {
+    await using server = await startProviderServer((socket, { path }) => {
+      if (path === '/dies') socket.resetAndDestroy();
+      else socket.write(answer(200, path));
+    });
+    const transport = transportTo(server.url);
+    const replies = await Promise.all(
+      ['/dies', '/lives', '/dies', '/lives'].map((path) => transport.send(post(server.url, path))),
+    );
+    expect(replies.map(({ kind }) => kind)).toEqual(['lost', 'answered', 'lost', 'answered']);
+    expect(server.requests).toHaveLength(4);
+  });
+
+  test('when the transport is closed under it', async () => {
+    await using server = await startProviderServer(behaviours.isSilent);
+    const transport = transportTo(server.url);
+    const reply = transport.send(post(server.url));
+    await server.arrived(1);
+    await transport.close();
+    expect(await reply).toMatchObject({ kind: 'lost' });
+  });
+});
+
+describe('on the wire', () => {
+  const answered = new WeakSet<object>();
+
+  test('stands exactly one request per call, however many calls run at once', async () => {
+    await using server = await startProviderServer(behaviours.says200);
+    const transport = transportTo(server.url, { connections: 7 });
+    const paths = Array.from({ length: 200 }, (_, index) => `/call/${index}`);
+    const replies = await Promise.all(paths.map((path) => transport.send(post(server.url, path))));
+    expect(replies.map((reply) => reply.kind === 'answered' && reply.response.body)).toEqual(paths);
+    expect(server.requests.map(({ path }) => path).sort()).toEqual([...paths].sort());
+    expect(server.connections).toBeLessThanOrEqual(7);
+  });
+
+  test.each<[how: string, behaviour: Behaviour]>([
+    ['closed behind an answer that promised to keep it open', (socket, { path }) => void socket.end(answer(200, path))],
+    [
+      'reset a moment after its answer',
+      (socket, { path }) => {
+        socket.write(answer(200, path));
+        setImmediate(() => socket.resetAndDestroy());
+      },
+    ],
+    [
+      'closed as soon as the next request arrives',
+      (socket, { path }) => {
+        if (answered.has(socket)) socket.destroy();
+        else socket.write(answer(200, path));
+        answered.add(socket);
+      },
+    ],
+  ])('stands at most one request per call when the kept socket was %s', async (_, behaviour) => {
+    await using server = await startProviderServer(behaviour);
+    const transport = transportTo(server.url, { connections: 2, timeoutMs: 1_000 });
+    const kinds = new Map<string, string>();
+    for (let round = 0; round < 40; round += 1) {
+      const paths = [`/${round}/a`, `/${round}/b`];
+      const replies = await Promise.all(paths.map((path) => transport.send(post(server.url, path))));
+      for (const [index, reply] of replies.entries()) kinds.set(paths[index] as string, reply.kind);
+      if (round % 3 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    const seen = server.requests.map(({ path }) => path);
+    expect(new Set(seen).size).toBe(seen.length);
+    for (const [path, kind] of kinds) {
+      if (kind === 'answered') expect(seen).toContain(path);
+      if (kind === 'not_sent') expect(seen).not.toContain(path);
+    }
+  });
+
+  test('two calls at once do not take each other for sent', async () => {
+    await using server = await startProviderServer(behaviours.resets);
+    const deadUrl = `http://127.0.0.1:${await freePort()}`;
+    const [alive, dead] = [transportTo(server.url), transportTo(deadUrl)];
+    for (let round = 0; round < 20; round += 1) {
+      const sends = [
+        () => alive.send(post(server.url)),
+        () => dead.send(post(deadUrl)),
+        () => alive.send(post(server.url), 0),
+      ];
+      const order = round % 2 === 0 ? [0, 1, 2] : [2, 1, 0];
+      const replies = await Promise.all(order.map(async (index) => ({ index, reply: await sends[index]?.() })));
+      const kindOf = (wanted: number): string | undefined => replies.find(({ index }) => index === wanted)?.reply?.kind;
+      expect([kindOf(0), kindOf(1), kindOf(2)]).toEqual(['lost', 'not_sent', 'not_sent']);
+    }
+    expect(server.requests).toHaveLength(20);
+  });
+
+  test('another client in the same process does not make an unsent call look sent', async () => {
+    await using server = await startProviderServer(behaviours.says200);
+    await using hole = await startBlackHole();
+    const waiting = transportTo(hole.url, { timeoutMs: 300 }).send(post(hole.url));
+    await Promise.all(Array.from({ length: 5 }, () => fetch(`${server.url}/fetched`)));
+    expect(await waiting).toEqual({ kind: 'not_sent', code: 'TIMEOUT' });
+  });
+
+  test('nothing goes through a proxy that the environment names', async () => {
+    await using proxy = await startProviderServer(behaviours.says200);
+    await using server = await startProviderServer(behaviours.says200);
+    const names = ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'http_proxy', 'https_proxy', 'all_proxy'];
+    const before = names.map((name) => process.env[name]);
+    for (const name of names) process.env[name] = proxy.url;
+    try {
+      expect(await transportTo(server.url).send(post(server.url))).toMatchObject({ kind: 'answered' });
+    } finally {
+      names.forEach((name, index) => {
+        if (before[index] === undefined) delete process.env[name];
+        else process.env[name] = before[index];
+      });
+    }
+    expect([proxy.connections, server.requests.length]).toEqual([0, 1]);
+  });
+
+  test('a call takes its whole time-out from the call on, and a slow answer within it is an answer', async () => {
+    await using server = await startProviderServer((socket, { path }) => {
+      setTimeout(() => !socket.destroyed && socket.write(answer(200)), path === '/slow' ? 150 : 900);
+    });
+    const transport = transportTo(server.url, { timeoutMs: 450 });
+    const startedAt = performance.now();
+    const [slow, tooSlow] = await Promise.all(
+      ['/slow', '/too-slow'].map((path) => transport.send(post(server.url, path))),
+    );
+    expect([slow?.kind, tooSlow?.kind]).toEqual(['answered', 'lost']);
+    expect(performance.now() - startedAt).toBeLessThan(880);
+  });
+
+  test('an error is told by its code, never by a message that may quote what was sent', async () => {
+    const server = createServer((socket) => socket.resetAndDestroy());
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as { port: number };
+    const url = `http://127.0.0.1:${port}`;
+    const reply = await transportTo(url).send(post(url, '/verify', '{"otp":"424242"}'));
+    expect(JSON.stringify(reply)).toMatch(/"code":"[A-Z_]+"/);
+    expect(JSON.stringify(reply)).not.toContain('424242');
+    await new Promise((resolve) => server.close(resolve));
+  });
+});
