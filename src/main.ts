@@ -177,7 +177,6 @@ async function startIntake(
   const { queue, close } = producerQueues(redis);
   closers.push(close);
   const waiting = new Waiting(redis, events);
-  closers.push(() => waiting.close());
   const detailsOpener = await Opener.create(detailsKeys);
   const profiles = new Map<string, PartitionProfile>(config.partitions.map((partition) => [partition.name, partition]));
   const rates = new Map(config.partitions.map(({ name, rateLimit }) => [name, rateLimit]));
@@ -192,7 +191,9 @@ async function startIntake(
     waiting,
     openDetails: async (sealed) => await detailsOpener.open(sealed),
   });
-  return await listen(app, config.intake, 'intake', closers);
+  const url = await listen(app, config.intake, 'intake', closers);
+  closers.push(() => waiting.close()); // first of all, so that whoever waits gets an answer before the server ends
+  return url;
 }
 
 async function startConsole(

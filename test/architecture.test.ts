@@ -70,10 +70,16 @@ const ROOMS: Record<string, Room> = {
     knows: ['producers', 'providers', 'redis', 'secret', 'events'],
     because: 'the library must not bring workers, a console or a sandbox into the program of whoever enqueues',
   },
+  log: {
+    knows: ['events'],
+    packages: ['pino', 'pino-pretty'],
+    because: 'it listens like metrics; take it and its line in main.ts away and all still compiles',
+  },
   main: {
     knows: [
       'config',
       'key-files',
+      'log',
       'redis',
       'providers',
       'producers',

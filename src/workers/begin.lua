@@ -16,12 +16,17 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local prefix, id = ARGV[1], ARGV[2]
 
 local record = redis.call('HMGET', KEYS[1], 'state', 'expiresAt', 'notBefore', 'owner', 'reference', 'codePrint',
-  'operation', 'nextInquiryAt')
+  'operation', 'nextInquiryAt', 'token', 'beganAt')
 local state, codePrint = record[1], record[6]
 if not state then return { 'missing', now } end
 if state == 'settled' then return { 'settled', now } end
 if state == 'awaiting' then return { 'awaiting', now, record[8] or '0' } end
 if state == 'sending' then
+  -- The same asking once more, because its answer was lost with the connection: the same right, for no longer.
+  if record[9] == ARGV[3] then
+    local sendBefore = math.min(tonumber(record[2]), tonumber(record[10]) + tonumber(ARGV[5]))
+    return { 'begun', now, tostring(sendBefore), redis.call('HGETALL', KEYS[1]) }
+  end
   -- An owner is alive while its heartbeat is. A live one will settle; a dead one may have sent: unknown, never again.
   if redis.call('EXISTS', prefix .. ':worker:' .. record[4]) == 1 then return { 'in_flight', now } end
   return { 'owner_dead', now, redis.call('HGETALL', KEYS[1]) }

@@ -173,8 +173,15 @@ export class Journal {
     return (await this.#redis.set(this.keys.sweep, this.#worker, 'PX', tickMs, 'NX')) === 'OK';
   }
 
+  /** Says that this worker lives, and learns the time: a sweep must not judge deadlines by a clock of its own. */
   async beat(): Promise<void> {
-    await this.#redis.set(this.keys.heartbeat(this.#worker), '1', 'PX', HEARTBEAT_LIFE_MS);
+    const replies = await this.#redis
+      .multi()
+      .set(this.keys.heartbeat(this.#worker), '1', 'PX', HEARTBEAT_LIFE_MS)
+      .time()
+      .exec();
+    const [seconds, microseconds] = (replies?.[1]?.[1] ?? []) as (string | number)[];
+    if (seconds !== undefined) this.#sawClock(Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000));
   }
 
   async ownerLives(record: VerificationRecord): Promise<boolean> {

@@ -2,9 +2,10 @@
 import { randomUUID } from 'node:crypto';
 import { expect } from 'vitest';
 import { EventBus } from '../../src/events.ts';
-import { partitionKeys } from '../../src/producers/job.ts';
+import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
 import { readRecord, type VerificationRecord } from '../../src/producers/record.ts';
 import type { RedisConnection } from '../../src/redis/connections.ts';
+import { Script } from '../../src/redis/script.ts';
 import { Journal, type JournalSettings } from '../../src/workers/journal.ts';
 
 /** `policy` is taken over by its parts. */
@@ -68,4 +69,44 @@ export async function expectSetsToAgree(redis: RedisConnection, partition = 'cep
     expect(record.final).toBe(record.state === 'settled');
     expect(record.token === null && record.owner === null).toBe(record.state !== 'sending');
   }
+}
+
+export interface Seed {
+  readonly reference?: string;
+  /** Equal codes have equal prints; '' for an operation that takes no code. */
+  readonly codePrint?: string;
+  readonly lifetimeMs?: number;
+  readonly operation?: string;
+  readonly partition?: string;
+}
+
+const acceptScript = Script.fromFiles(new URL('../../src/producers/accept.lua', import.meta.url));
+
+/** A queued verification as acceptance writes it, without a job and with something sealed that nobody opens. */
+export async function seed(redis: RedisConnection, given: Seed = {}): Promise<string> {
+  const {
+    reference = randomUUID(),
+    codePrint = 'print',
+    lifetimeMs = 60_000,
+    operation = 'verify',
+    partition = 'cepta',
+  } = given;
+  const keys = partitionKeys(partition);
+  const id = newVerificationId(partition);
+  const fields = {
+    v: '1',
+    operation,
+    client: 'shop',
+    reference,
+    head: JSON.stringify({ metadata: { orderId: 'A-17' }, amount: null, plainParams: { transactionRef: reference } }),
+    code: 'sealed',
+    codePrint,
+    claim: '{idem-shop}:claim',
+  };
+  await acceptScript.run(
+    redis,
+    [keys.record(id), keys.due],
+    [id, lifetimeMs, '', 5_000, ...Object.entries(fields).flat()],
+  );
+  return id;
 }
