@@ -16,7 +16,6 @@ import type { RedisConnection } from '../redis/connections.ts';
 const GROUP = 'forwarders';
 const BATCH = 200;
 const POLL_MS = 500;
-/** Unacknowledged for so long: whoever read it is gone. */
 const ABANDONED_MS = 10_000;
 const CLAIM_EVERY_MS = 5_000;
 /** An idempotency key outlives its verification's record by a day. */
@@ -29,6 +28,8 @@ export interface ForwarderDependencies {
   readonly worker: string;
   readonly retentionMs: number;
   readonly events: EventBus;
+  /** Unacknowledged for so long, 10 s by default: whoever read it is gone. */
+  readonly abandonedMs?: number;
   /** A client may have its own results queue and a key to which its details are sealed. */
   client(id: string): { readonly resultsQueue?: string | undefined; readonly sealedToClient: boolean };
   resultsQueue(name: string): Queue;
@@ -115,8 +116,8 @@ export class Forwarder {
   }
 
   async #abandoned(): Promise<StreamEntry[]> {
-    const { redis, keys, worker } = this.#deps;
-    const reply = (await redis.xautoclaim(keys.outbox, GROUP, worker, ABANDONED_MS, '0', 'COUNT', BATCH)) as [
+    const { redis, keys, worker, abandonedMs = ABANDONED_MS } = this.#deps;
+    const reply = (await redis.xautoclaim(keys.outbox, GROUP, worker, abandonedMs, '0', 'COUNT', BATCH)) as [
       string,
       StreamEntry[],
     ];

@@ -127,7 +127,7 @@ describe('the right to send', () => {
     const asked = performance.now();
     const beginning = await journal.begin(id);
     if (beginning.is !== 'begun') throw new Error(beginning.is);
-    expect(beginning.sendBefore).toBeLessThanOrEqual(asked + 1_000);
+    expect(beginning.sendBefore).toBeLessThanOrEqual(performance.now() + 1_000);
     expect(beginning.sendBefore).toBeGreaterThan(asked);
   });
 
@@ -423,7 +423,7 @@ describe('what is decided', () => {
       const applied = await Promise.all([apply(one, record, WRONG), apply(other, record, LOST)]);
       const final = await read(one, id);
       expect(final).toMatchObject({ state: 'settled', standing: { otp: 'rejected', reason: 'wrong_code' } });
-      const entries = (await outbox()).filter((entry) => entry['id'] === id);
+      const entries = (await outbox()).filter((entry) => entry.id === id);
       expect(entries.map(({ sequence }) => sequence)).toEqual(entries.length === 1 ? ['1'] : ['1', '2']);
       expect(final.sequence).toBe(entries.length);
       expect(applied.filter(({ published }) => published !== null)).toHaveLength(entries.length);
@@ -793,7 +793,7 @@ describe('whatever happens, in whatever order', () => {
         await expectSetsToAgree(redis);
         const entries = await outbox();
         for (const id of ids) {
-          const own = entries.filter((entry) => entry['id'] === id);
+          const own = entries.filter((entry) => entry.id === id);
           expect(own.map(({ sequence }) => Number(sequence))).toEqual(own.map((_, index) => index + 1));
           expect((await read(journal, id)).sequence).toBe(own.length);
           expect(own.filter(({ final }) => final === '1')).toHaveLength(finals.has(id) ? 1 : 0);
