@@ -40,6 +40,11 @@ export interface Events {
   'resend:prevented': { id: string; partition: string; because: 'settled' | 'awaiting' | 'in_flight' | 'owner_dead' };
   /** Must never happen: headers left after the code's deadline. */
   'send:late': { id: string; partition: string };
+  /**
+   * Redis was another server than before, and the journal is whole again: `missing` workers did not say what they had begun,
+   * so `suspected` verifications are unknown now; not `bounded`: nobody can say how much was lost, and a person must look.
+   */
+  'journal:recovered': { partition: string; bounded: boolean; missing: number; suspected: number };
   /** Someone else's job stood in one of our queues; it was set aside. */
   'job:malformed': { queue: string; jobId: string; fault: string };
   /** The sweeper put back a job that was gone from its queue. */

@@ -34,6 +34,7 @@ export function logEvents(events: EventBus, log: Logger): void {
   events.on('partition:slowed', (slowed) => log.warn(slowed, 'slowed'));
   events.on('resend:prevented', (prevented) => log.info(prevented, 'not submitted again'));
   events.on('send:late', (late) => log.error(late, 'a code left after its deadline'));
+  events.on('journal:recovered', (recovered) => log.warn(recovered, 'Redis was another server; the journal is whole again'));
   events.on('job:malformed', (job) => log.warn(job, "somebody else's job was set aside"));
   events.on('job:recreated', (job) => log.warn(job, 'a job was gone from its queue and is back'));
   events.on('seal:unopened', (seal) => log.error(seal, 'a sealed code cannot be opened'));

@@ -148,7 +148,7 @@ async function startWorkers(
   const workers = config.partitions.map((partition) => {
     const { tls, ...settings } = partition;
     return new PartitionWorker(
-      { ...settings, ...tlsOf(tls), retentionMs: config.journal.retentionMs },
+      { ...settings, ...tlsOf(tls), ...config.journal },
       {
         redis,
         worker,

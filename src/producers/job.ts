@@ -42,6 +42,12 @@ export interface PartitionKeys {
   readonly rate: string;
   readonly inquiryRate: string;
   readonly sweep: string;
+  /** Which server the journal was last known to be whole on, and since when it has been seen. */
+  readonly epoch: string;
+  /** Who has written back what it knew, after the server has changed. */
+  readonly asserted: string;
+  /** Workers by their last beat; one that ended in order is not among them. */
+  readonly workers: string;
   record(id: string): string;
   transaction(reference: string): string;
   heartbeat(worker: string): string;
@@ -61,6 +67,9 @@ export function partitionKeys(partition: string): PartitionKeys {
     rate: `${prefix}:rate`,
     inquiryRate: `${prefix}:inquiry-rate`,
     sweep: `${prefix}:sweep`,
+    epoch: `${prefix}:epoch`,
+    asserted: `${prefix}:epoch-asserted`,
+    workers: `${prefix}:workers`,
     record: (id) => `${prefix}:v:${id}`,
     transaction: (reference) => `${prefix}:ref:${reference}`,
     heartbeat: (worker) => `${prefix}:worker:${worker}`,

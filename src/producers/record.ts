@@ -62,6 +62,8 @@ export interface VerificationRecord {
   readonly standing: Standing | null;
   readonly attemptsRemaining: number | null;
   readonly needsReview: boolean;
+  /** A callback has come before the attempt had ended. */
+  readonly hinted: boolean;
   readonly awaitingSince: number;
   readonly inquiries: number;
   /** 0: no inquiry is scheduled. */
@@ -128,6 +130,7 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
           },
     attemptsRemaining: raw.attemptsRemaining === undefined ? null : number('attemptsRemaining'),
     needsReview: raw.needsReview === '1',
+    hinted: raw.hinted === '1',
     awaitingSince: number('awaitingSince'),
     inquiries: number('inquiries'),
     nextInquiryAt: number('nextInquiryAt'),

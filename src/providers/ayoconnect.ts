@@ -20,11 +20,20 @@
  *   errors must not fail the transaction: it failed only when its status is 06 or the status call answers 4045501.
  * - 3 attempts, then the account is blocked for a while. No resend, no lifetime of the OTP, no SLA of the callback.
  * - The status call knows payments only; the member names of its request follow SNAP (inferred).
+ *
+ * Callbacks, https://docs.payments.of.ayoconnect.id/docs/callbacks:
+ * - POST with JSON to the registered URL at the end of a transaction, again after about 1, 2 and 5 minutes, in no
+ *   certain order, duplicates included; a URL that never answers 2xx is switched off after some days.
+ * - How version 3 authenticates them could not be read. `Authorization: Bearer` and a token that the merchant has issued,
+ *   the body (`originalReferenceNo`, `latestTransactionStatus`) and the answer that is expected are inferred from clients
+ *   of the API's former version. No signature over the body is known.
+ * - Whether `SUCCESS` for an unbinding means "unbound" is not documented: at the binding's status call it means the
+ *   opposite, "still bound". And an unbinding has no amount. So a person judges its callback.
  */
 import { z } from 'zod';
 import { Secret, secretText } from '../secret.ts';
 import { codeOf, pathOf, tokenOf } from './building.ts';
-import { anyPath, headerText, passThroughObject, path, text } from './fields.ts';
+import { anyPath, headerText, identifier, passThroughObject, path, text } from './fields.ts';
 import {
   type Context,
   defineProvider,
@@ -36,8 +45,19 @@ import {
   type Stamp,
   type TokenAnswer,
 } from './provider.ts';
-import { httpCode, nothing, readExact, reportedAmounts, retryAfter, seconds, undocumented, wordOr } from './reading.ts';
-import { hmac, rsaPrivateKey, rsaSha256, type SignatureEncoding, sha256Hex } from './signing.ts';
+import {
+  callbackReading,
+  httpCode,
+  NO_WORD,
+  nothing,
+  plainWord,
+  readExact,
+  reportedAmounts,
+  retryAfter,
+  seconds,
+  undocumented,
+} from './reading.ts';
+import { headerBytes, hmac, isSecret, rsaPrivateKey, rsaSha256, type SignatureEncoding, sha256Hex } from './signing.ts';
 
 const credentials = z.strictObject({
   clientId: headerText(128),
@@ -107,6 +127,11 @@ const statusAnswer = z.object({
   latestTransactionStatus: z.string(),
   amount: snapAmount,
   transAmount: snapAmount,
+});
+
+const callbackBody = z.object({
+  originalReferenceNo: identifier,
+  latestTransactionStatus: z.string().nullish().catch(null),
 });
 
 type Told = Outcome extends infer O ? (O extends Outcome ? Omit<O, 'providerCode'> : never) : never;
@@ -326,6 +351,24 @@ export const ayoconnect = defineProvider<Credentials, Options>({
       interpret: (_context, response) => interpretToken(response),
     },
   },
+
+  callback: {
+    isConfigured: ({ credentials }) => credentials.callbackToken !== undefined,
+    authenticate({ credentials }, { headers }) {
+      const [, token] = /^Bearer +(.+)$/i.exec(headers.authorization ?? '') ?? [];
+      return isSecret(headerBytes(token), credentials.callbackToken?.reveal() ?? '');
+    },
+    read(_context, body) {
+      const named = readExact(callbackBody, body);
+      const status = readExact(statusAnswer, body);
+      return callbackReading(
+        [named?.originalReferenceNo],
+        status === null ? null : statusFinding(status, NO_WORD),
+        named?.latestTransactionStatus,
+      );
+    },
+    acknowledgement: { responseCode: '2000000', responseMessage: 'Successful' },
+  },
 });
 
 /** SNAP's time stamp: 25 characters, Jakarta time, whose offset never changes. */
@@ -417,17 +460,25 @@ function isStatusCase(responseCode: string): boolean {
   return Object.hasOwn(ANSWERS, `${http}04${caseCode}`);
 }
 
-/** The numbers are SNAP's, the words Ayoconnect's; of the numbers, its documents name 06 alone. */
 function interpretStatus(response: HttpResponse): Finding {
   const answer = readExact(statusAnswer, response.body);
-  if (answer === null) return nothing(response, false);
+  return answer === null ? nothing(response, false) : statusFinding(answer, httpCode(response));
+}
+
+/**
+ * The numbers are SNAP's, the words Ayoconnect's; of the numbers, its documents name 06 alone. A word that may not be
+ * shown is replaced by `unshown`.
+ */
+function statusFinding(answer: z.output<typeof statusAnswer>, unshown: string): Finding {
   const status = answer.latestTransactionStatus;
-  const providerCode = /^\d\d$/.test(status) ? status : wordOr(response, status.replaceAll(' ', '_'));
+  const providerCode = /^\d\d$/.test(status) ? status : (plainWord(status.replaceAll(' ', '_')) ?? unshown);
   switch (status.toUpperCase()) {
     case '00':
     case 'SUCCESS': {
       const amounts = statusAmounts(answer);
-      return amounts === null ? nothing(response, false, providerCode) : { kind: 'paid', providerCode, amounts };
+      return amounts === null
+        ? { kind: 'nothing', documented: false, providerCode }
+        : { kind: 'paid', providerCode, amounts };
     }
     case '06':
     case 'FAILED':
@@ -445,9 +496,9 @@ function interpretStatus(response: HttpResponse): Finding {
     case '04': // refunded
     case '05': // cancelled
     case '07': // not found
-      return nothing(response, true, providerCode);
+      return { kind: 'nothing', documented: true, providerCode };
     default:
-      return nothing(response, false, providerCode);
+      return { kind: 'nothing', documented: false, providerCode };
   }
 }
 

@@ -13,13 +13,21 @@
  *   understood as well is inferred from the framework that the timestamps betray.
  * - No inquiry: a lost outcome is learnt from the callback or from a person. No 429, no 5xx, no attempts, no lifetime.
  * - The answer's `id` need not be the `reference` (that they are the same is inferred at best).
+ *
+ * Callbacks, https://beqelal.net/docs/payments/direct-payment and https://beqelal.net/docs/payments/checkout:
+ * - The URL and a secret are set in the portal (Integration, Webhooks); `callback_url` of a payment overrides the URL,
+ *   and without any there is no callback. One is sent when a payment became PROCESSED or FAILED.
+ * - What the secret is for and what the body looks like could not be read. So the secret is taken for the unguessable end
+ *   of the URL, or for the key of an HMAC where the options say so, and the body is read as the answer of the call is.
  */
+import { createHmac } from 'node:crypto';
 import { z } from 'zod';
 import { secretText } from '../secret.ts';
 import { codeOf } from './building.ts';
 import { headerText, identifier, path } from './fields.ts';
-import { defineProvider, type Outcome } from './provider.ts';
-import { readExact, reportedAmounts, undocumented, undocumented429 } from './reading.ts';
+import { type CallbackRequest, defineProvider, type Finding, type Outcome } from './provider.ts';
+import { callbackReading, readExact, reportedAmounts, undocumented, undocumented429 } from './reading.ts';
+import { isSecret } from './signing.ts';
 
 const credentials = z.strictObject({
   appId: headerText(256),
@@ -86,6 +94,13 @@ const DETAILS = [
   'updated_at',
 ] as const;
 
+/** Numbers arrive here as the text in which they were written. */
+const callbackBody = z.object({
+  reference: identifier.nullish().catch(null),
+  id: identifier.nullish().catch(null),
+  status: optionalText,
+});
+
 const errorEnvelope = z.object({ error: z.object({ status_code: z.string() }) });
 
 export const beqelal = defineProvider<Credentials, Options>({
@@ -145,6 +160,22 @@ export const beqelal = defineProvider<Credentials, Options>({
       },
     },
   },
+
+  callback: {
+    isConfigured: ({ credentials }) => credentials.callbackSecret !== undefined,
+    authenticate: ({ credentials, options }, request) => {
+      const secret = credentials.callbackSecret?.reveal() ?? '';
+      const { callbackHmac } = options;
+      if (callbackHmac === undefined) return isSecret(request.pathToken, secret);
+      return isSigned(request, callbackHmac, secret);
+    },
+    read(_context, body) {
+      const named = readExact(callbackBody, body);
+      const payment = readExact(authorised, body);
+      const finding = payment === null ? null : callbackFinding(payment);
+      return callbackReading([named?.reference, named?.id], finding, named?.status);
+    },
+  },
 });
 
 /** Written by hand, because a number must stand there digit for digit, as long as the code. */
@@ -179,5 +210,31 @@ function interpretPayment(payment: z.output<typeof authorised>, otherwise: Outco
       };
     default:
       return otherwise;
+  }
+}
+
+/** In hex or in base64, with or without the name of the algorithm before it: the documents do not say, and all are whole. */
+function isSigned(
+  { headers, rawBody }: CallbackRequest,
+  { header, algorithm }: NonNullable<Options['callbackHmac']>,
+  secret: string,
+): boolean {
+  const presented = (headers[header.toLowerCase()] ?? '').replace(new RegExp(`^${algorithm}=`, 'i'), '');
+  const digest = createHmac(algorithm, secret).update(rawBody).digest();
+  const asHex = isSecret(presented.toLowerCase(), digest.toString('hex'));
+  const asBase64 = isSecret(presented, digest.toString('base64'));
+  return asHex || asBase64;
+}
+
+/** The words of the answer, and nothing else. An amount that cannot be read counts as none: a person compares it. */
+function callbackFinding(payment: z.output<typeof authorised>): Finding | null {
+  const amounts = reportedAmounts([payment.amount, payment.total_amount]) ?? [];
+  switch (payment.status) {
+    case 'PROCESSED':
+      return { kind: 'paid', providerCode: payment.status, amounts };
+    case 'FAILED':
+      return { kind: 'not_paid', providerCode: payment.status, amounts };
+    default:
+      return null;
   }
 }

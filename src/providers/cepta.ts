@@ -17,6 +17,14 @@
  * - The inquiry's own `status:true` means that the inquiry worked. Its `data.status` vocabulary differs from page to
  *   page (successful, completed, paid; failed, reversed; pending) and so does its case.
  * - `pending` may also mean invalid parameters. No idempotency, no lifetime of the OTP.
+ *
+ * Callbacks, https://docs.cepta.co/advance-concept/webhooks:
+ * - POST to the URL of the dashboard, to be answered with 200; merchants are told to ask for the status before they
+ *   give value.
+ * - Header `hash-key`: SHA-512 over the secret key and the merchant id. The example shows ` | ` between the two, the text
+ *   does not: both are taken. It covers no byte of the body and never changes, so whoever has seen one callback can
+ *   forge others: it proves little.
+ * - The body could not be read: where it may name the transaction and its status is inferred from the other answers.
  */
 import { z } from 'zod';
 import { type Secret, secretText } from '../secret.ts';
@@ -32,6 +40,7 @@ import {
   type Stamp,
 } from './provider.ts';
 import {
+  callbackReading,
   httpCode,
   nothing,
   readExact,
@@ -41,7 +50,7 @@ import {
   undocumented,
   wordOr,
 } from './reading.ts';
-import { hmac, sha256Hex } from './signing.ts';
+import { hmac, isSecret, sha256Hex, sha512Hex } from './signing.ts';
 
 const credentials = z.strictObject({
   secretKey: secretText,
@@ -104,6 +113,15 @@ const confirmation = z.object({
   status: z.literal(true),
   data: z.object({ transactionReference: z.string(), status: z.string(), amount: z.string().nullish() }),
 });
+
+const reference = identifier.nullish().catch(null);
+
+/** The names that the provider's other calls have for the transaction, and the places where its answers have them. */
+const named = z.object({ transactionRef: reference, TransactionRef: reference, transactionReference: reference });
+const told = z.object({ status: optionalText, amount: optionalText });
+
+/** Numbers arrive here as the text in which they were written. */
+const callbackBody = named.extend(told.shape).extend({ data: named.extend(told.shape).nullish().catch(null) });
 
 /** The words of the error page. Only they are recognised outside of `errors[].errorCode`. */
 const ERROR_WORDS: readonly string[] = [
@@ -173,26 +191,54 @@ export const cepta = defineProvider<Credentials, Options>({
       const data = response.status === 200 ? readExact(confirmation, response.body)?.data : undefined;
       if (data === undefined) return interpretInquiryError(response);
       if (data.transactionReference !== subject.reference) return nothing(response, false);
-      const providerCode = wordOr(response, data.status);
-      switch (data.status.toLowerCase()) {
-        case 'successful':
-        case 'completed':
-        case 'paid':
-        case 'success': {
-          const amounts = reportedAmounts([data.amount]);
-          return amounts === null ? nothing(response, false, providerCode) : { kind: 'paid', providerCode, amounts };
-        }
-        case 'failed':
-        case 'reversed':
-          return { kind: 'not_paid', providerCode };
-        case 'pending':
-          return { kind: 'pending', providerCode };
-        default:
-          return nothing(response, false, providerCode);
-      }
+      return findingOf(data.status, data.amount) ?? nothing(response, false, wordOr(response, data.status));
+    },
+  },
+
+  callback: {
+    isConfigured: ({ credentials }) => credentials.merchantId !== undefined,
+    authenticate({ credentials }, { headers }) {
+      const secretKey = credentials.secretKey.reveal();
+      const presented = (headers['hash-key'] ?? '').toLowerCase();
+      const [plain, separated] = ['', ' | '].map((separator) =>
+        isSecret(presented, sha512Hex(`${secretKey}${separator}${credentials.merchantId}`)),
+      );
+      return plain === true || separated === true;
+    },
+    read(_context, body) {
+      const callback = readExact(callbackBody, body);
+      if (callback === null) return null;
+      const { data } = callback;
+      const status = data?.status ?? callback.status;
+      const references = [callback, data].flatMap((part) => [
+        part?.transactionRef,
+        part?.TransactionRef,
+        part?.transactionReference,
+      ]);
+      return callbackReading(references, status ? findingOf(status, data?.amount ?? callback.amount) : null, status);
     },
   },
 });
+
+/** The same words in the answer to an inquiry and in a callback; null for an unlisted one. */
+function findingOf(status: string, amount: string | null | undefined): Finding | null {
+  switch (status.toLowerCase()) {
+    case 'successful':
+    case 'completed':
+    case 'paid':
+    case 'success': {
+      const amounts = reportedAmounts([amount]);
+      return amounts === null ? null : { kind: 'paid', providerCode: status, amounts };
+    }
+    case 'failed':
+    case 'reversed':
+      return { kind: 'not_paid', providerCode: status };
+    case 'pending':
+      return { kind: 'pending', providerCode: status };
+    default:
+      return null;
+  }
+}
 
 function authentication(
   { credentials, options }: Context<Credentials, Options>,

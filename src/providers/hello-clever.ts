@@ -9,6 +9,13 @@
  *
  * The inquiry is https://docs.helloclever.co/api-v2-reference/get-payin-details: `pending` holds before and after an
  * accepted OTP, so it never proves that a code was or was not consumed (inferred: the schema has no stage).
+ *
+ * Callbacks, https://docs.helloclever.co/webhooks/, https://docs.helloclever.co/guides/webhook and the page on creating
+ * a payin:
+ * - The URL and the `authorization_header` are given with each payin; the callback repeats the latter as it is in its
+ *   `Authorization`. It covers no byte of the body. (Version 3 adds a signature; for these payins none is named.)
+ * - Sent for `received` and `return_received` only; repeated until it is answered with 200, and duplicates are possible.
+ * - The flat body with `uuid` and `status` is documented for another product and inferred for payins.
  */
 import { z } from 'zod';
 import { secretText } from '../secret.ts';
@@ -16,6 +23,7 @@ import { codeOf, withQuery } from './building.ts';
 import { headerText, identifier, path } from './fields.ts';
 import { type Context, defineProvider, type Finding, type Outcome } from './provider.ts';
 import {
+  callbackReading,
   compareDecimals,
   decimal,
   nothing,
@@ -26,6 +34,7 @@ import {
   undocumented429,
   wordOr,
 } from './reading.ts';
+import { headerBytes, isSecret } from './signing.ts';
 
 const credentials = z.strictObject({
   appId: headerText(256),
@@ -63,6 +72,9 @@ const detail = z.object({
   total: z.string().nullish(),
   paid_amount: z.string().nullish(),
 });
+
+/** Whatever else a callback says or leaves out, it is about this payin; the inquiry tells the rest. */
+const callbackBody = z.object({ uuid: identifier, status: z.string().nullish().catch(null) });
 
 export const helloClever = defineProvider<Credentials, Options>({
   adapter: 'hello-clever',
@@ -126,19 +138,18 @@ export const helloClever = defineProvider<Credentials, Options>({
       if (response.status === 401 && requiresLogin(response.body)) return nothing(response, true, 'REQUIRE_LOGIN');
       const payin = response.status === 200 ? readExact(detail, response.body) : null;
       if (payin === null || payin.uuid !== subject.reference) return nothing(response, false);
-      switch (payin.status) {
-        case 'received':
-          return received(payin) ?? nothing(response, false, payin.status);
-        case 'pending':
-          return { kind: 'pending', providerCode: payin.status };
-        case 'expired':
-        case 'return_pending':
-        case 'return_received':
-        case 'return_expired':
-          return { kind: 'not_paid', providerCode: payin.status };
-        default: // the list has no word for failure, so an unlisted one is not taken for it
-          return nothing(response, false, wordOr(response, payin.status));
-      }
+      return findingOf(payin) ?? nothing(response, false, wordOr(response, payin.status));
+    },
+  },
+
+  callback: {
+    isConfigured: ({ credentials }) => credentials.callbackSecret !== undefined,
+    authenticate: ({ credentials }, { headers }) =>
+      isSecret(headerBytes(headers.authorization), credentials.callbackSecret?.reveal() ?? ''),
+    read(_context, body) {
+      const payin = readExact(detail, body);
+      const named = readExact(callbackBody, body);
+      return callbackReading([named?.uuid], payin === null ? null : findingOf(payin), named?.status);
     },
   },
 });
@@ -149,6 +160,23 @@ function authentication({ credentials }: Context<Credentials, Options>): Record<
 
 function requiresLogin(body: string): boolean {
   return read(errorEnvelope, body)?.errors.code === 'REQUIRE_LOGIN';
+}
+
+/** The same words in the answer to an inquiry and in a callback; null for an unlisted one. */
+function findingOf(payin: z.output<typeof detail>): Finding | null {
+  switch (payin.status) {
+    case 'received':
+      return received(payin);
+    case 'pending':
+      return { kind: 'pending', providerCode: payin.status };
+    case 'expired':
+    case 'return_pending':
+    case 'return_received':
+    case 'return_expired':
+      return { kind: 'not_paid', providerCode: payin.status };
+    default: // the list has no word for failure, so an unlisted one is not taken for it
+      return null;
+  }
 }
 
 /** Received in full is paid, received in part is still pending; null where the two amounts cannot be compared. */

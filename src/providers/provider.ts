@@ -163,7 +163,7 @@ export type Finding =
       readonly amounts?: readonly ReportedAmount[];
       readonly details?: Readonly<Record<string, unknown>>;
     }
-  | { readonly kind: 'not_paid'; readonly providerCode: string }
+  | { readonly kind: 'not_paid'; readonly providerCode: string; readonly amounts?: readonly ReportedAmount[] }
   /** Proof that the code was not consumed: the provider still waits for one. */
   | { readonly kind: 'untouched'; readonly providerCode: string }
   | { readonly kind: 'pending'; readonly providerCode: string }
@@ -228,6 +228,35 @@ export interface TokenSpec<Credentials, Options> {
   interpret(context: Context<Credentials, Options>, response: HttpResponse): TokenAnswer;
 }
 
+/** A callback as it arrived, before anything of it was believed or parsed. */
+export interface CallbackRequest {
+  /** Names are lower-cased. Values as Node reads them: one character a byte. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** The last part of the path, decoded; null where there is none. */
+  readonly pathToken: string | null;
+  readonly rawBody: Buffer;
+}
+
+export interface CallbackReading {
+  /** By which our verification may be found, best first: its reference, or an identifier seen in an earlier answer. */
+  readonly references: readonly string[];
+  readonly finding: Finding;
+  /** The provider's own word, or ours where it used none that may be shown. */
+  readonly providerCode: string;
+}
+
+/** How a provider reports by itself. Whatever it reports is a hint wherever an inquiry can be made instead. */
+export interface CallbackSpec<Credentials, Options> {
+  /** False while a credential is missing with which callbacks could be told from forgeries: then none is taken. */
+  isConfigured(context: Context<Credentials, Options>): boolean;
+  /** Must not throw, and must take the same time for every wrong secret. */
+  authenticate(context: Context<Credentials, Options>, request: CallbackRequest): boolean;
+  /** Null where no transaction is named or the body cannot be read. Must not throw, whatever the body. */
+  read(context: Context<Credentials, Options>, body: string): CallbackReading | null;
+  /** The body of our 200, as the provider wants it; `{}` without it. */
+  readonly acknowledgement?: Readonly<Record<string, unknown>>;
+}
+
 export interface ProviderSpec<Credentials, Options> {
   readonly adapter: string;
   readonly displayName: string;
@@ -245,6 +274,7 @@ export interface ProviderSpec<Credentials, Options> {
   };
   readonly inquiry?: InquirySpec<Credentials, Options>;
   readonly tokens?: Partial<Record<TokenCall, TokenSpec<Credentials, Options>>>;
+  readonly callback?: CallbackSpec<Credentials, Options>;
 }
 
 export interface BoundOperation {
@@ -272,6 +302,12 @@ export interface BoundToken {
   interpret(response: HttpResponse): TokenAnswer;
 }
 
+export interface BoundCallback {
+  authenticate(request: CallbackRequest): boolean;
+  read(body: string): CallbackReading | null;
+  readonly acknowledgement: Readonly<Record<string, unknown>>;
+}
+
 /** A provider with its credentials closed over: workers never see one. */
 export interface BoundProvider {
   readonly adapter: string;
@@ -280,6 +316,8 @@ export interface BoundProvider {
   readonly operations: Readonly<Partial<Record<Operation, BoundOperation>>>;
   readonly inquiry: BoundInquiry | null;
   readonly tokens: Readonly<Partial<Record<TokenCall, BoundToken>>>;
+  /** Null where the provider sends none, or where the configuration has nothing with which to tell a forged one. */
+  readonly callback: BoundCallback | null;
 }
 
 /** One entry of the registry: the schemas for the configuration, and `bind` for whatever has passed them. */
@@ -318,7 +356,7 @@ export function defineProvider<Credentials, Options>(spec: ProviderSpec<Credenti
       const context = { ...given, baseUrl: given.baseUrl.replace(/\/+$/, '') } as Context<Credentials, Options>;
       const fault = spec.check?.(context) ?? null;
       if (fault !== null) throw new Error(`${spec.adapter}: ${fault}`);
-      const { inquiry } = spec;
+      const { inquiry, callback } = spec;
       return {
         adapter: spec.adapter,
         displayName: spec.displayName,
@@ -335,6 +373,13 @@ export function defineProvider<Credentials, Options>(spec: ProviderSpec<Credenti
             }
           : null,
         tokens: Object.fromEntries(tokens.map(([call, token]) => [call, bindToken(token, context)])),
+        callback: callback?.isConfigured(context)
+          ? {
+              authenticate: (request) => callback.authenticate(context, request),
+              read: (body) => callback.read(context, body),
+              acknowledgement: callback.acknowledgement ?? {},
+            }
+          : null,
       };
     },
   };

@@ -3,7 +3,7 @@
  * read is null, and what is not documented is `unknown`.
  */
 import { z } from 'zod';
-import type { Finding, HttpResponse, Outcome, ReportedAmount, TokenCall } from './provider.ts';
+import type { CallbackReading, Finding, HttpResponse, Outcome, ReportedAmount, TokenCall } from './provider.ts';
 
 /** The body as `schema` describes it, or null. The content type is not asked: providers get it wrong. */
 export function read<T>(schema: z.ZodType<T>, body: string): T | null {
@@ -94,7 +94,12 @@ export function httpCode(response: HttpResponse): string {
  * customer's data, so such a word is replaced by the HTTP status.
  */
 export function wordOr(response: HttpResponse, word: string | null | undefined): string {
-  return word && /^[A-Za-z][A-Za-z_]{1,63}$/.test(word) ? word : httpCode(response);
+  return plainWord(word) ?? httpCode(response);
+}
+
+/** The word if it looks like one for a status, else null. */
+export function plainWord(word: string | null | undefined): string | null {
+  return word && /^[A-Za-z][A-Za-z_]{1,63}$/.test(word) ? word : null;
 }
 
 /** One header must not silence a partition for days. */
@@ -161,5 +166,27 @@ export function nothing(
     providerCode,
     ...slowDown(response),
     ...(staleTokens === undefined ? {} : { staleTokens }),
+  };
+}
+
+/** Stands for the word of a callback that used none, or one that may not be shown. */
+export const NO_WORD = 'UNREADABLE_STATUS';
+
+/**
+ * What a callback says: null when it names no transaction. `finding` null is a word that the provider's tables do not
+ * know, which proves nothing.
+ */
+export function callbackReading(
+  references: readonly (string | null | undefined)[],
+  finding: Finding | null,
+  word: string | null | undefined,
+): CallbackReading | null {
+  const named = [...new Set(references.filter((reference) => typeof reference === 'string'))];
+  if (named.length === 0) return null;
+  const providerCode = finding?.providerCode ?? plainWord(word) ?? NO_WORD;
+  return {
+    references: named,
+    finding: finding ?? { kind: 'nothing', documented: false, providerCode },
+    providerCode,
   };
 }

@@ -1,5 +1,5 @@
 /** Digests and signatures over exactly the bytes that are sent. All text is UTF-8. */
-import { createHash, createHmac, createPrivateKey, sign } from 'node:crypto';
+import { createHash, createHmac, createPrivateKey, sign, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
 import { Secret } from '../secret.ts';
 
@@ -8,6 +8,11 @@ export type SignatureEncoding = 'hex' | 'base64';
 /** Lower-case hex. */
 export function sha256Hex(text: string): string {
   return createHash('sha256').update(text).digest('hex');
+}
+
+/** Lower-case hex. */
+export function sha512Hex(text: string): string {
+  return createHash('sha512').update(text).digest('hex');
 }
 
 /** Hex is lower-case, base64 is padded. */
@@ -23,6 +28,20 @@ export function hmac(
 /** SHA256withRSA, that is RSASSA-PKCS1-v1_5: the same text always has the same signature. */
 export function rsaSha256(privateKey: Secret<string>, text: string): string {
   return sign('sha256', Buffer.from(text), privateKey.reveal()).toString('base64');
+}
+
+/**
+ * Whether somebody presented this secret. Digests are compared, so neither the length nor the first difference of what
+ * came shows in the time; nothing presented takes as long as something wrong.
+ */
+export function isSecret(presented: string | Buffer | null | undefined, expected: string | Buffer): boolean {
+  const [given, wanted] = [presented ?? '', expected].map((text) => createHash('sha256').update(text).digest());
+  return timingSafeEqual(given as Buffer, wanted as Buffer) && expected.length > 0; // what is not configured fits nobody
+}
+
+/** The bytes of a header's value: Node reads each as one character, so a secret beyond ASCII looks different as text. */
+export function headerBytes(value: string | undefined): Buffer {
+  return Buffer.from(value ?? '', 'latin1');
 }
 
 /**

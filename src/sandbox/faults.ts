@@ -6,9 +6,12 @@
  *   money    what becomes of the payment once the code is accepted
  *   inquiry  the answer to the first question about it
  *   wire     what becomes of the answer, after everything else has happened
+ *   time     when the answer leaves
+ *   callback what becomes of the report that follows the end of the payment
  *
- * Faults of different places combine: magic.ts names them in lists.
+ * Faults of different places combine: magic.ts names them in lists. fault-plan.ts draws them at random.
  */
+import { nullObjects, swapTypes } from './type-faults.ts';
 import type { Answer } from './server.ts';
 
 /** What a provider's business layer can say of a code. A provider file has a phrase for each that it documents. */
@@ -33,6 +36,15 @@ export type DoorPhrase =
   | 'customer_token_refused'
   | 'rate_limited';
 
+/** What can happen to a callback that is due. */
+export type CallbackTrick =
+  | 'duplicate'
+  | 'contradictory'
+  | 'unknown_reference'
+  | 'wrong_secret'
+  | 'wrong_types'
+  | 'withheld';
+
 export interface MoneyCourse {
   ends: 'paid' | 'failed' | 'reversed' | 'never';
   /** What is charged, as a share of what was asked. */
@@ -44,13 +56,34 @@ export interface MoneyCourse {
 export type Fault = { meaning: string } & (
   | { place: 'door'; phrase: DoorPhrase; lasts: 'always' | 'once' | 'until_another_token' }
   | { place: 'door'; phrase: 'reset'; lasts: 'always' }
+  | { place: 'door'; phrase: 'busy' | 'storm'; lasts: 'once' }
   | { place: 'desk'; ruling: Ruling }
   | { place: 'money'; course: MoneyCourse }
   | { place: 'inquiry'; phrase: 'server_error' | 'rate_limited' }
   | { place: 'wire'; spoil: (answer: Answer, strange: () => Answer) => Answer }
+  | { place: 'time'; hold: 'slow' | 'callback_first' }
+  | { place: 'callback'; trick: CallbackTrick }
 );
 
 const lost = (answer: Answer): Answer => ({ ...answer, told: 'nothing' });
+
+const html = (status: number, title: string): Answer => ({
+  status,
+  contentType: 'text/html; charset=utf-8',
+  body: `<html><head><title>${title}</title></head><body><h1>${title}</h1></body></html>\n`,
+  delivery: 'whole',
+  told: 'nothing',
+});
+
+/** What a load balancer says on its own, whoever stands behind it. No provider documents it as a refusal. */
+export const busy = (): Answer => ({
+  status: 503,
+  contentType: 'text/plain; charset=utf-8',
+  body: '',
+  headers: { 'retry-after': '1' },
+  delivery: 'whole',
+  told: 'nothing',
+});
 
 const desk = (ruling: Ruling, meaning: string) => ({ place: 'desk', ruling, meaning }) as const;
 
@@ -127,13 +160,7 @@ export const faults = {
   html_502: {
     place: 'wire',
     meaning: 'a proxy answers 502 with HTML instead',
-    spoil: () => ({
-      status: 502,
-      contentType: 'text/html; charset=utf-8',
-      body: '<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n',
-      delivery: 'whole',
-      told: 'nothing',
-    }),
+    spoil: () => html(502, '502 Bad Gateway'),
   },
   reset: { place: 'wire', meaning: 'RST instead of the answer', spoil: (it) => ({ ...lost(it), delivery: 'reset' }) },
   silence: { place: 'wire', meaning: 'the socket is held', spoil: (it) => ({ ...lost(it), delivery: 'silence' }) },
@@ -152,8 +179,73 @@ export const faults = {
     meaning: 'HTTP 200 with a word nobody documents',
     spoil: (_, strange) => lost(strange()),
   },
+  busy_503: { place: 'wire', meaning: 'HTTP 503 with Retry-After: 1 instead', spoil: busy },
+  html_200: {
+    place: 'wire',
+    meaning: 'HTTP 200 with an HTML page instead',
+    spoil: () => html(200, 'Scheduled maintenance'),
+  },
+  other_content_type: {
+    place: 'wire',
+    meaning: 'the right answer under the content type text/html',
+    spoil: (it) => ({ ...it, contentType: 'text/html; charset=utf-8', unclear: true }),
+  },
+  swapped_types: {
+    place: 'wire',
+    meaning: 'numbers as strings, and numeric strings as numbers',
+    spoil: (it) => respelled(it, swapTypes(it.body)),
+  },
+  null_object: {
+    place: 'wire',
+    meaning: 'null where an object is documented',
+    spoil: (it) => respelled(it, nullObjects(it.body)),
+  },
+
+  busy_once: { place: 'door', phrase: 'busy', lasts: 'once', meaning: '503 with Retry-After: 1 the first time' },
+  storm_begins: {
+    place: 'door',
+    phrase: 'storm',
+    lasts: 'once',
+    meaning: '429 with Retry-After, the first time, and for everybody who calls within the second',
+  },
+
+  slow: { place: 'time', hold: 'slow', meaning: 'the answer is held back' },
+  callback_first: {
+    place: 'time',
+    hold: 'callback_first',
+    meaning: 'the answer is held back until the payment has ended and its callback was answered',
+  },
+
+  callback_duplicate: { place: 'callback', trick: 'duplicate', meaning: 'the callback comes two or three times' },
+  callback_contradictory: {
+    place: 'callback',
+    trick: 'contradictory',
+    meaning: 'the callback says failed of a payment that was made, and paid of one that was not',
+  },
+  callback_unknown_reference: {
+    place: 'callback',
+    trick: 'unknown_reference',
+    meaning: 'a second callback names a reference nobody knows',
+  },
+  callback_wrong_secret: {
+    place: 'callback',
+    trick: 'wrong_secret',
+    meaning: 'the callback comes with a wrong secret, and never with the right one',
+  },
+  callback_wrong_types: {
+    place: 'callback',
+    trick: 'wrong_types',
+    meaning: 'the callback has its numbers as strings, and its numeric strings as numbers',
+  },
+  callback_withheld: { place: 'callback', trick: 'withheld', meaning: 'no callback comes' },
 } as const satisfies Record<string, Fault>;
 
 export type FaultName = keyof typeof faults;
 
 export const faultOf = (name: FaultName): Fault => faults[name];
+
+/** An answer whose JSON was spelled another way. When nothing of it is left, nothing can be read. */
+function respelled(answer: Answer, body: string): Answer {
+  if (body === answer.body) return answer;
+  return body === 'null' ? { ...lost(answer), body } : { ...answer, body, unclear: true };
+}

@@ -4,6 +4,7 @@
  */
 import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
 
 export interface IncomingCall {
   method: string;
@@ -36,6 +37,18 @@ export interface Answer {
   told?: Told;
   /** `half` promises the whole length and closes in the middle; `reset` is an RST instead of an answer. */
   delivery: 'whole' | 'half' | 'reset' | 'silence';
+  /** No page says how a client reads such an answer, so `told` is no proof of what it understood. */
+  unclear?: true;
+  /** A fault asks to hold the answer back; whoever knows clocks and callbacks turns it into `until`. */
+  hold?: 'slow' | 'callback_first';
+  /** Held back until this resolves, or until the client gives up. */
+  until?: Promise<unknown>;
+  /** Called in place of the delivery when the client gave up first. */
+  undelivered?: () => void;
+  /** Called once, when the answer was handed to the socket or never can be. */
+  afterwards?: () => void;
+  /** Sent one after the other in place of `body`, for answers too long to be put together first. */
+  lines?: Iterable<string>;
 }
 
 export function json(status: number, body: unknown, told?: Told, headers?: Record<string, string>): Answer {
@@ -100,12 +113,15 @@ export async function listen(
             headers: request.headers,
             body: Buffer.concat(chunks).toString('utf8'),
           });
-          if (answerDelayMs <= 0) return deliver(response, answer);
-          const timer = setTimeout(() => {
-            delayed.delete(timer);
-            deliver(response, answer);
-          }, answerDelayMs);
-          delayed.add(timer);
+          if (answerDelayMs <= 0 && !answer.until) return handOver(response, answer);
+          const delay = new Promise<void>((resolve) => {
+            const timer = setTimeout(() => {
+              delayed.delete(timer);
+              resolve();
+            }, answerDelayMs);
+            delayed.add(timer);
+          });
+          handOver(response, answer, Promise.all([delay, answer.until]));
         });
       });
       opened.once('error', reject);
@@ -147,12 +163,32 @@ export async function listen(
   }
 }
 
+/** Delivers the answer once it may go, unless the client has gone before. */
+function handOver(response: ServerResponse, answer: Answer, mayGo?: Promise<unknown>): void {
+  let over = false;
+  const end = (work?: () => void) => {
+    if (over) return;
+    over = true;
+    work?.();
+    answer.afterwards?.();
+  };
+  const go = () => end(response.destroyed ? answer.undelivered : () => deliver(response, answer));
+  if (!mayGo) return go();
+  response.once('close', () => end(answer.undelivered));
+  mayGo.then(go, go);
+}
+
 function deliver(response: ServerResponse, answer: Answer): void {
   const socket = response.socket;
   if (response.destroyed || !socket) return;
   if (answer.delivery === 'silence') return; // held until the client gives up or the sandbox closes
   if (answer.delivery === 'reset') {
     socket.resetAndDestroy();
+    return;
+  }
+  if (answer.lines) {
+    response.writeHead(answer.status, { 'content-type': answer.contentType, ...answer.headers });
+    Readable.from(answer.lines).pipe(response);
     return;
   }
   const body = Buffer.from(answer.body, 'utf8');

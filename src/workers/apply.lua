@@ -1,16 +1,21 @@
 -- Applies one decided change to the revision it was decided on: the record, its place in the due set, the
 -- transaction's own record and the result to publish, in one step.
--- KEYS: 1 record, 2 due set, 3 outbox, 4 transaction (reference), 5 awaiting set, 6 review set
+-- KEYS: 1 record, 2 due set, 3 outbox, 4 transaction (reference), 5 awaiting set, 6 review set, 7 epoch
 -- ARGV: 1 verification id, 2 expected revision, 3 the change as JSON:
---   set {field: value}, clear [field], dueAt (0: nothing more is due), publish (event type or ''), retentionMs,
---   history (JSON lines), reference { set, clear, refund (0 or 1), release (bool), forget (bool) }
--- Returns { 1, now } or, when the record has moved on, { 0, now, record }
+--   set {field: value}, clear [field], dueAt (0: nothing more is due, -1: as it is), publish (event type or ''), retentionMs,
+--   fenced (true: only while the journal is known to be whole, because the change believes that nothing was sent),
+--   history (JSON lines), reference { set, clear, refund (0 or 1), release, forget, hold (bool) }
+-- Returns { 1, now }, or when the record has moved on { 0, now, record }, or while the journal is recovering { 2, now }
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local id, change = ARGV[1], cjson.decode(ARGV[3])
 
 if redis.call('HGET', KEYS[1], 'revision') ~= ARGV[2] then
   return { 0, now, redis.call('HGETALL', KEYS[1]) }
+end
+if change.fenced then
+  local server = currentServer()
+  if (redis.call('HGET', KEYS[7], 'server') or server) ~= server then return { 2, now } end
 end
 redis.call('HINCRBY', KEYS[1], 'revision', 1)
 redis.call('HSET', KEYS[1], 'updatedAt', now)
@@ -20,7 +25,8 @@ if change.history ~= '' then
   redis.call('HSET', KEYS[1], 'history', (redis.call('HGET', KEYS[1], 'history') or '') .. change.history)
 end
 
-if change.dueAt > 0 then redis.call('ZADD', KEYS[2], change.dueAt, id) else redis.call('ZREM', KEYS[2], id) end
+if change.dueAt > 0 then redis.call('ZADD', KEYS[2], change.dueAt, id)
+elseif change.dueAt == 0 then redis.call('ZREM', KEYS[2], id) end
 local standing = redis.call('HMGET', KEYS[1], 'state', 'awaitingSince', 'needsReview')
 if standing[1] == 'awaiting' then redis.call('ZADD', KEYS[5], standing[2], id) else redis.call('ZREM', KEYS[5], id) end
 if standing[3] then redis.call('ZADD', KEYS[6], 'NX', now, id) else redis.call('ZREM', KEYS[6], id) end
@@ -29,6 +35,11 @@ local reference = change.reference
 if reference.forget then
   redis.call('DEL', KEYS[4])
 else
+  if reference.hold and not redis.call('HGET', KEYS[4], 'holder') then
+    redis.call('HSET', KEYS[4], 'holder', id, 'last', id)
+    redis.call('HINCRBY', KEYS[4], 'used', 1)
+    redis.call('PERSIST', KEYS[4])
+  end
   for field, value in pairs(reference.set) do redis.call('HSET', KEYS[4], field, value) end
   -- Only who holds it gives it back: a code sent anew has forgotten what was used up, and who held it then.
   if reference.release and redis.call('HGET', KEYS[4], 'holder') == id then

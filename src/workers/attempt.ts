@@ -17,6 +17,9 @@ import type { Sessions, Tokens } from './sessions.ts';
 import { newStamp } from './stamp.ts';
 import type { Reply, Transport } from './transport.ts';
 
+/** While the journal is recovering, what was not sent comes back after this. */
+const RECOVERING_AGAIN_MS = 1_000;
+
 /** What the queue must do next. `at` in Unix ms by the clock of Redis. */
 export type Next =
   | { readonly do: 'finish' }
@@ -126,6 +129,7 @@ export async function conclude(
 ): Promise<Next> {
   const { verdict, published } = await deps.journal.apply(record, evidence, facts, deps.sealDetails);
   if (published !== null) deps.published();
+  if (verdict === null) return { do: 'later', at: deps.journal.now() + RECOVERING_AGAIN_MS };
   if (verdict.do === 'nothing' || verdict.do === 'contradict') return { do: 'finish' };
   if (verdict.dropTokens) await deps.sessions.drop(verdict.dropTokens, tokens);
   if (verdict.slowDownMs)
@@ -139,6 +143,8 @@ export async function conclude(
         : { do: 'inquire', at: deps.journal.now() + verdict.inquireInMs };
     case 'retry':
       return { do: 'later', at: deps.journal.now() + verdict.inMs };
+    case 'note':
+      return verdict.againAt === null ? { do: 'finish' } : { do: 'later', at: verdict.againAt };
   }
   return verdict satisfies never;
 }

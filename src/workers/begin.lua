@@ -1,5 +1,5 @@
 -- The right to send: look, deadline, reference, budget, rate token, all or nothing, by the clock of Redis.
--- KEYS: 1 record, 2 due set, 3 rate log, 4 this worker's heartbeat
+-- KEYS: 1 record, 2 due set, 3 rate log, 4 this worker's heartbeat, 5 epoch
 -- ARGV: 1 key prefix, 2 verification id, 3 attempt token, 4 worker, 5 ms in which headers must leave,
 --       6 ms in which the attempt can still be in flight, 7 rate max, 8 rate per ms, 9 max attempts per reference,
 --       10 heartbeat life in ms
@@ -11,9 +11,16 @@
 --   attempt_in_flight | already_used | budget_spent   now, record, the reference's { transaction, whose it is }
 --   owner_dead       now, record
 --   in_flight | awaiting | settled | missing          now, next inquiry at
+--   recovering       now
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local prefix, id = ARGV[1], ARGV[2]
+
+-- Another server than the one this journal was last whole on may have lost a begin: see beat.lua.
+local server = currentServer()
+local epoch = redis.call('HGET', KEYS[5], 'server')
+if not epoch then redis.call('HSET', KEYS[5], 'server', server, 'seenAt', now)
+elseif epoch ~= server then return { 'recovering', now } end
 
 local record = redis.call('HMGET', KEYS[1], 'state', 'expiresAt', 'notBefore', 'owner', 'reference', 'codePrint',
   'operation', 'nextInquiryAt', 'token', 'beganAt')
@@ -73,7 +80,7 @@ redis.call('PEXPIRE', KEYS[3], perMs * 2)
 
 if codePrint ~= '' then
   used = used + 1
-  redis.call('HSET', reference, 'holder', id, 'used', used, 'code:' .. codePrint, cjson.encode({ id = id }))
+  redis.call('HSET', reference, 'holder', id, 'last', id, 'used', used, 'code:' .. codePrint, cjson.encode({ id = id }))
   redis.call('PERSIST', reference)
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempts', 1)

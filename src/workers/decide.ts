@@ -14,6 +14,12 @@ import type { Standing, State } from '../producers/record.ts';
 import type { Amount, Finding, NextStep, Outcome, Reason, ReportedAmount, TokenCall } from '../providers/provider.ts';
 import { backoffMs } from './backoff.ts';
 
+/** Timers of two machines never agree to the millisecond: a scheduled question may be put this much early. */
+const ASKED_EARLY_MS = 100;
+
+/** A callback that came before the answer, at a provider without an inquiry, is brought again this much later. */
+const CALLBACK_AGAIN_MS = 3_000;
+
 /** Something that became known about one attempt, or about the money. */
 export type Evidence =
   | { readonly from: 'answer'; readonly outcome: Outcome }
@@ -25,6 +31,11 @@ export type Evidence =
   /** Nothing that could bring proof has come within `giveUpAfterMs`. */
   | { readonly from: 'patience_over' }
   | { readonly from: 'deadline' }
+  /**
+   * Redis has lost its last writes, and with them perhaps the beginning of an attempt. `bounded` false: nobody can say how
+   * much it has lost, so a person must look.
+   */
+  | { readonly from: 'rolled_back'; readonly bounded: boolean }
   /** The transaction's own record does not allow another submission. */
   | {
       readonly from: 'reference';
@@ -34,7 +45,13 @@ export type Evidence =
       readonly ownedBy: string;
     }
   /** `askedAt`: when the inquiry began, by the clock of Redis. */
-  | { readonly from: 'inquiry'; readonly finding: Finding; readonly askedAt: number };
+  | { readonly from: 'inquiry'; readonly finding: Finding; readonly askedAt: number }
+  /** An authentic callback. Where an inquiry exists it is only the reason to ask now. */
+  | { readonly from: 'callback'; readonly finding: Finding; readonly receivedAt: number }
+  /** A person asks to ask now. */
+  | { readonly from: 'nudge' }
+  /** A person settles it, with evidence that the history names. */
+  | { readonly from: 'operator'; readonly as: 'succeeded' | 'failed' };
 
 export interface Policy {
   /** `none`: no money moves, so nothing needs proof. */
@@ -60,6 +77,8 @@ export interface Situation {
   readonly inquiries: number;
   readonly notPaidAt: number;
   readonly needsReview: boolean;
+  /** A callback has come while the attempt was still under way: the inquiry need not wait for its schedule. */
+  readonly hinted: boolean;
   /**
    * The record has left the point that the evidence speaks of: another attempt is under way, or none any more. Then
    * only a yes or a no still says something of it.
@@ -101,6 +120,8 @@ export type Verdict = Consequences &
         readonly proof: 'not_paid_once' | 'none' | 'as_before';
       }
     | { readonly do: 'retry'; readonly inMs: number; readonly because: 'not_sent' | 'refused' }
+    /** Written into the history, and nothing else. `againAt`: bring the same evidence again then. */
+    | { readonly do: 'note'; readonly againAt: number | null }
     /** The record is final and this changes nothing; or the evidence is for a state that has passed. */
     | { readonly do: 'nothing' }
     | { readonly do: 'contradict'; readonly was: string; readonly now: string }
@@ -108,7 +129,7 @@ export type Verdict = Consequences &
 
 export function decide(evidence: Evidence, situation: Situation, policy: Policy): Verdict {
   if (situation.state === 'settled') return afterFinal(evidence, situation);
-  if (situation.overtaken && !isYesOrNo(evidence)) return { do: 'nothing' };
+  if (situation.overtaken && !staysTrue(evidence)) return { do: 'nothing' };
   switch (evidence.from) {
     case 'answer':
       return onAnswer(evidence.outcome, situation, policy);
@@ -130,12 +151,22 @@ export function decide(evidence: Evidence, situation: Situation, policy: Policy)
         situation,
         policy,
       );
+    case 'rolled_back':
+      return onRolledBack(evidence.bounded, situation, policy);
     case 'patience_over':
       if (situation.state !== 'awaiting' || situation.standing === null || situation.needsReview)
         return { do: 'nothing' };
-      return { ...askAgain(situation.standing, situation, policy), inquireInMs: null, publish: 'review' };
+      return review(situation.standing, situation, policy);
     case 'inquiry':
       return onFinding(evidence.finding, evidence.askedAt, situation, policy);
+    case 'callback':
+      return onCallback(evidence, situation, policy);
+    case 'nudge':
+      if (situation.state !== 'awaiting' || situation.standing === null || !policy.canInquire) return { do: 'nothing' };
+      return askNow(situation.standing, situation, policy);
+    case 'operator':
+      if (situation.state !== 'awaiting' || situation.standing === null) return { do: 'nothing' };
+      return onOperator(evidence.as, situation.standing, situation, policy);
   }
   return evidence satisfies never;
 }
@@ -252,41 +283,20 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
   const { standing } = situation;
   const lateEnough = askedAt > situation.inFlightUntil;
   switch (finding.kind) {
-    case 'paid': {
-      const found = finding.details ? { details: finding.details } : {};
-      if (!amountAgrees(situation.amount, finding.amounts))
-        return amountMismatch(finding.providerCode, situation, policy, found);
-      return {
-        do: 'settle',
-        standing: {
-          otp: 'accepted',
-          transaction: 'succeeded',
-          reason: null,
-          nextStep: 'none',
-          providerCode: finding.providerCode,
-        },
-        attemptsRemaining: remaining(situation, policy),
-        code: 'used',
-        ...found,
-      };
-    }
+    case 'paid':
+      if (amountAgrees(situation.amount, finding.amounts)) return paid(finding, situation, policy);
+      return amountMismatch(
+        finding.providerCode,
+        situation,
+        policy,
+        finding.details ? { details: finding.details } : {},
+      );
     case 'not_paid':
       if (!lateEnough) return askAgain(standing, situation, policy);
       if (situation.notPaidAt === 0) return { ...askAgain(standing, situation, policy), proof: 'not_paid_once' };
-      // Two questions put at the same time are one proof.
-      if (askedAt <= situation.notPaidAt) return askAgain(standing, situation, policy);
-      return {
-        do: 'settle',
-        standing: {
-          otp: standing.otp,
-          transaction: 'failed',
-          reason: standing.otp === 'accepted' ? 'declined' : standing.reason,
-          nextStep: 'new_transaction',
-          providerCode: finding.providerCode,
-        },
-        attemptsRemaining: 0,
-        code: 'used',
-      };
+      // Two questions put at the same time, or the second one out of turn, are one proof.
+      if (askedAt < situation.notPaidAt + spacingMs(situation, policy)) return askAgain(standing, situation, policy);
+      return notPaid(finding.providerCode, standing);
     case 'untouched':
       // Asked too early, or after an explicit yes, it proves nothing: the provider may not have got round to it.
       if (!lateEnough || standing.otp !== 'unknown') return { ...askAgain(standing, situation, policy), proof: 'none' };
@@ -312,6 +322,72 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
       };
   }
   return finding satisfies never;
+}
+
+/**
+ * A callback is a hint: where an inquiry exists, the inquiry decides. Where none exists, it settles only if both it and
+ * the verification say an amount, and the same one; whatever it says without that is for a person to judge.
+ */
+function onCallback(evidence: Extract<Evidence, { from: 'callback' }>, situation: Situation, policy: Policy): Verdict {
+  const { finding, receivedAt } = evidence;
+  const { standing } = situation;
+  if (situation.state !== 'awaiting' || standing === null) {
+    return { do: 'note', againAt: policy.canInquire ? null : situation.now + CALLBACK_AGAIN_MS };
+  }
+  if (policy.canInquire) return askNow(standing, situation, policy);
+  if (finding.kind !== 'paid' && finding.kind !== 'not_paid') return { do: 'note', againAt: null };
+
+  const amounts = finding.amounts ?? [];
+  if (situation.amount === null || amounts.length === 0) return review(standing, situation, policy);
+  if (!amountAgrees(situation.amount, amounts)) return amountMismatch(finding.providerCode, situation, policy, {});
+  if (finding.kind === 'paid') return paid(finding, situation, policy);
+  if (receivedAt <= situation.inFlightUntil) return { do: 'note', againAt: situation.inFlightUntil + 1 };
+  return notPaid(finding.providerCode, standing);
+}
+
+/** It may have been sent although the record does not say so: never "not submitted", and never sent again. */
+function onRolledBack(bounded: boolean, situation: Situation, policy: Policy): Verdict {
+  const { state, standing } = situation;
+  if (state === 'awaiting') {
+    if (bounded || standing === null || situation.needsReview) return { do: 'nothing' };
+    return { ...askAgain(standing, situation, policy), publish: 'review' };
+  }
+  const verdict = unknown('no_answer', null, situation, policy);
+  return verdict.do === 'await' && !bounded ? { ...verdict, publish: 'review' } : verdict;
+}
+
+/** A person's word, with evidence, is proof like any other: it ends an unknown and overwrites nothing that is final. */
+function onOperator(as: 'succeeded' | 'failed', standing: Standing, situation: Situation, policy: Policy): Verdict {
+  const providerCode = standing.providerCode ?? 'RESOLVED_BY_OPERATOR';
+  if (as === 'succeeded') return paid({ kind: 'paid', providerCode }, situation, policy);
+  return notPaid(providerCode, standing);
+}
+
+function paid(finding: Extract<Finding, { kind: 'paid' }>, situation: Situation, policy: Policy): Verdict {
+  const { providerCode, details } = finding;
+  return {
+    do: 'settle',
+    standing: { otp: 'accepted', transaction: 'succeeded', reason: null, nextStep: 'none', providerCode },
+    attemptsRemaining: remaining(situation, policy),
+    code: 'used',
+    ...(details ? { details } : {}),
+  };
+}
+
+/** What the code was found to be stays as it was found: proof that no money moved says nothing of it. */
+function notPaid(providerCode: string, standing: Standing): Verdict {
+  return {
+    do: 'settle',
+    standing: {
+      otp: standing.otp,
+      transaction: 'failed',
+      reason: standing.otp === 'accepted' ? 'declined' : standing.reason,
+      nextStep: 'new_transaction',
+      providerCode,
+    },
+    attemptsRemaining: 0,
+    code: 'used',
+  };
 }
 
 /** It may have left and no answer proves what became of it. Where no money moves there is nothing to prove. */
@@ -385,6 +461,26 @@ function askAgain(standing: Standing, situation: Situation, policy: Policy): Ext
   };
 }
 
+/** How long after a first proof of no payment the schedule puts the next question; one may come a little early. */
+function spacingMs({ inquiries }: Situation, { inquiry: { delaysMs } }: Policy): number {
+  const delayMs = delaysMs[Math.min(Math.max(0, inquiries - 1), delaysMs.length - 1)] ?? 0;
+  return Math.max(1, delayMs - ASKED_EARLY_MS);
+}
+
+/** Out of turn: the schedule goes on from there. Also after it was given up. */
+function askNow(standing: Standing, situation: Situation, policy: Policy): Extract<Verdict, { do: 'await' }> {
+  return { ...askAgain(standing, situation, policy), inquireInMs: 0, publish: null };
+}
+
+/** Nothing here can settle it: a person must look. */
+function review(standing: Standing, situation: Situation, policy: Policy): Verdict {
+  return {
+    ...askAgain(standing, situation, policy),
+    inquireInMs: null,
+    publish: situation.needsReview ? null : 'review',
+  };
+}
+
 function nextInquiry(
   situation: Situation,
   policy: Policy,
@@ -393,7 +489,8 @@ function nextInquiry(
   if (!policy.canInquire) return { inquireInMs: null, publish };
   const { delaysMs, giveUpAfterMs } = policy.inquiry;
   const asked = situation.state === 'awaiting' && publish === null ? situation.inquiries : 0;
-  const inMs = delaysMs[Math.min(asked, delaysMs.length - 1)] ?? giveUpAfterMs;
+  const scheduledMs = delaysMs[Math.min(asked, delaysMs.length - 1)] ?? giveUpAfterMs;
+  const inMs = publish === 'awaiting' && situation.hinted ? 0 : scheduledMs;
   const since = publish === null ? situation.awaitingSince : situation.now;
   if (situation.now + inMs <= since + giveUpAfterMs) return { inquireInMs: inMs, publish };
   return { inquireInMs: null, publish: situation.needsReview ? null : 'review' };
@@ -402,15 +499,19 @@ function nextInquiry(
 /** A final record changes no more; but proof of payment after a final "failed" must be seen at once. */
 function afterFinal(evidence: Evidence, situation: Situation): Verdict {
   const proved =
-    evidence.from === 'answer' && evidence.outcome.kind === 'accepted' && evidence.outcome.transaction === 'succeeded'
+    evidence.from === 'callback' && evidence.finding.kind === 'paid'
       ? 'succeeded'
-      : evidence.from === 'inquiry' && evidence.finding.kind === 'paid'
+      : evidence.from === 'answer' &&
+          evidence.outcome.kind === 'accepted' &&
+          evidence.outcome.transaction === 'succeeded'
         ? 'succeeded'
-        : evidence.from === 'inquiry' &&
-            evidence.finding.kind === 'not_paid' &&
-            evidence.askedAt > situation.inFlightUntil
-          ? 'failed' // asked earlier it is a hint, and no hint contradicts a payment
-          : null;
+        : evidence.from === 'inquiry' && evidence.finding.kind === 'paid'
+          ? 'succeeded'
+          : evidence.from === 'inquiry' &&
+              evidence.finding.kind === 'not_paid' &&
+              evidence.askedAt > situation.inFlightUntil
+            ? 'failed' // asked earlier it is a hint, and no hint contradicts a payment
+            : null;
   const was = situation.standing?.transaction;
   if (proved !== null && was !== undefined && (was === 'succeeded' || was === 'failed') && was !== proved) {
     return { do: 'contradict', was, now: proved };
@@ -418,8 +519,25 @@ function afterFinal(evidence: Evidence, situation: Situation): Verdict {
   return { do: 'nothing' };
 }
 
-function isYesOrNo(evidence: Evidence): boolean {
-  return evidence.from === 'answer' && (evidence.outcome.kind === 'accepted' || evidence.outcome.kind === 'rejected');
+function staysTrue(evidence: Evidence): boolean {
+  switch (evidence.from) {
+    case 'answer':
+      return evidence.outcome.kind === 'accepted' || evidence.outcome.kind === 'rejected';
+    case 'callback':
+    case 'inquiry':
+    case 'nudge':
+    case 'operator':
+    case 'rolled_back':
+      return true;
+    case 'not_sent':
+    case 'lost':
+    case 'owner_dead':
+    case 'patience_over':
+    case 'deadline':
+    case 'reference':
+      return false;
+  }
+  return evidence satisfies never;
 }
 
 /** What the client may still try, by the provider's own word where it says one; null where no code is taken. */

@@ -10,7 +10,7 @@ import type { Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
 import { type PartitionKeys, PUBLISHED_CHANNEL, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
 import { type RawRecord, readRecord, type VerificationRecord } from '../producers/record.ts';
-import { resultEventOf } from '../producers/result.ts';
+import { type ResultEvent, resultEventOf } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 
 const GROUP = 'forwarders';
@@ -41,6 +41,8 @@ interface Published {
   readonly entryId: string;
   readonly record: VerificationRecord;
   readonly type: string;
+  readonly queue: string;
+  readonly event: ResultEvent;
 }
 
 export class Forwarder {
@@ -100,10 +102,7 @@ export class Forwarder {
       }
     } catch (error) {
       // Unacknowledged entries are claimed again later; nothing is lost.
-      this.#deps.events.emit('machinery:failed', {
-        where: `forwarder of ${this.#deps.partition}`,
-        error: asError(error),
-      });
+      this.#tell(error);
     }
   }
 
@@ -124,49 +123,79 @@ export class Forwarder {
     return reply[1].filter(([, fields]) => fields !== null);
   }
 
+  /** What one client's queue refuses, or nobody can read, stays unacknowledged and holds back nothing else. */
   async #forward(entries: readonly StreamEntry[]): Promise<void> {
-    if (entries.length === 0) return;
-    const { redis, keys, partition, retentionMs, events } = this.#deps;
-    const published = entries.map((entry) => readEntry(entry, partition));
-
     const byQueue = new Map<string, Published[]>();
-    for (const result of published) {
-      const queue = this.#deps.client(result.record.client).resultsQueue ?? RESULTS_QUEUE;
-      byQueue.set(queue, [...(byQueue.get(queue) ?? []), result]);
+    for (const entry of entries) {
+      try {
+        const result = this.#read(entry);
+        byQueue.set(result.queue, [...(byQueue.get(result.queue) ?? []), result]);
+      } catch (error) {
+        this.#tell(error);
+      }
     }
+    await Promise.all(
+      [...byQueue].map(async ([queue, results]) => {
+        try {
+          await this.#publish(queue, results);
+        } catch (error) {
+          this.#tell(error);
+        }
+      }),
+    );
+  }
+
+  #read(entry: StreamEntry): Published {
+    const { partition, client } = this.#deps;
+    const { record, type } = readEntry(entry, partition);
+    const { resultsQueue = RESULTS_QUEUE, sealedToClient } = client(record.client);
+    return {
+      entryId: entry[0],
+      record,
+      type,
+      queue: resultsQueue,
+      event: resultEventOf(record, type, record.client, sealedToClient),
+    };
+  }
+
+  async #publish(queue: string, results: readonly Published[]): Promise<void> {
+    const { redis, keys, partition, retentionMs, events } = this.#deps;
+    const jobs = results.map(({ type, event }) => ({
+      name: type,
+      data: event,
+      opts: { ...RESULT_JOB_OPTIONS, jobId: event.id },
+    }));
     await Promise.all([
-      ...[...byQueue].map(([queue, results]) => this.#publish(queue, results)),
-      ...published.map(({ record }) => redis.publish(PUBLISHED_CHANNEL, `${record.id}.${record.sequence}`)),
-      ...published
+      this.#deps.resultsQueue(queue).addBulk(jobs),
+      ...results.map(({ record }) => redis.publish(PUBLISHED_CHANNEL, `${record.id}.${record.sequence}`)),
+      ...results
         .filter(({ record }) => record.final)
         .map(({ record }) => redis.pexpire(record.claimKey, retentionMs + CLAIM_MARGIN_MS)),
     ]);
-    const ids = entries.map(([entryId]) => entryId);
+    const ids = results.map(({ entryId }) => entryId);
     await redis
       .multi()
       .xack(keys.outbox, GROUP, ...ids)
       .xdel(keys.outbox, ...ids)
       .exec();
-    for (const { record, type } of published) {
+    for (const { record, type } of results) {
       const sinceAcceptedMs = record.sequence === 1 ? record.updatedAt - record.createdAt : null;
       events.emit('result:published', { id: record.id, partition, type, sequence: record.sequence, sinceAcceptedMs });
     }
   }
 
-  async #publish(queue: string, results: readonly Published[]): Promise<void> {
-    await this.#deps.resultsQueue(queue).addBulk(
-      results.map(({ record, type }) => {
-        const event = resultEventOf(record, type, record.client, this.#deps.client(record.client).sealedToClient);
-        return { name: type, data: event, opts: { ...RESULT_JOB_OPTIONS, jobId: event.id } };
-      }),
-    );
+  #tell(error: unknown): void {
+    this.#deps.events.emit('machinery:failed', {
+      where: `forwarder of ${this.#deps.partition}`,
+      error: asError(error),
+    });
   }
 }
 
-function readEntry([entryId, fields]: StreamEntry, partition: string): Published {
+function readEntry([entryId, fields]: StreamEntry, partition: string): Pick<Published, 'record' | 'type'> {
   const raw: Record<string, string> = {};
   for (let index = 0; index + 1 < fields.length; index += 2) raw[fields[index] as string] = fields[index + 1] as string;
   const record = readRecord(raw.id ?? '', partition, raw as RawRecord);
   if (record === null) throw new Error(`the outbox of ${partition} holds an entry without a state: ${entryId}`);
-  return { entryId, record, type: raw.type ?? '' };
+  return { record, type: raw.type ?? '' };
 }

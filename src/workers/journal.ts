@@ -20,9 +20,20 @@ const INQUIRY_SEEN_WITHIN_MS = 5_000;
 /** Half of the workers' lockDuration: headers leave within it or not at all. */
 export const SEND_WITHIN_MS = 4_000;
 
-const beginScript = Script.fromFiles(new URL('./begin.lua', import.meta.url));
-const applyScript = Script.fromFiles(new URL('./apply.lua', import.meta.url));
+/** For apply.lua: the record's place in the due set stays as it is. */
+const DUE_UNCHANGED = -1;
+
+const serverFunction = new URL('./server.lua', import.meta.url);
+const beginScript = Script.fromFiles(serverFunction, new URL('./begin.lua', import.meta.url));
+const applyScript = Script.fromFiles(serverFunction, new URL('./apply.lua', import.meta.url));
+const beatScript = Script.fromFiles(serverFunction, new URL('./beat.lua', import.meta.url));
 const askScript = Script.fromFiles(new URL('./ask.lua', import.meta.url));
+const assertScript = Script.fromFiles(new URL('./assert.lua', import.meta.url));
+
+/** How often a worker says that it lives; also how exactly the end of an old server is known. */
+export const BEAT_MS = 1_000;
+/** Whoever meets a journal that is recovering comes back after this. */
+const RECOVERING_AGAIN_MS = 1_000;
 
 export interface JournalSettings {
   readonly partition: string;
@@ -31,6 +42,33 @@ export interface JournalSettings {
   readonly inquiryRateLimit: { readonly max: number; readonly perMs: number };
   readonly timeoutMs: number;
   readonly retentionMs: number;
+  /** How much a server may have lost of its last writes when another one takes over. */
+  readonly lossWindowMs: number;
+  /** How long live workers are given to write back what they know. */
+  readonly recoverMs: number;
+}
+
+export type Beat =
+  | { readonly is: 'open' }
+  | {
+      readonly is: 'recovering';
+      /** Until then live workers may still assert. */
+      readonly until: number;
+      /** The last beat that this server knows of; 0 when it knows of none. */
+      readonly lostFrom: number;
+      readonly serverStartedAt: number;
+      readonly server: string;
+    };
+
+/** An attempt of this process that the journal might come to forget. */
+interface Known {
+  /** The record as begin handed it out. */
+  readonly fields: readonly string[];
+  readonly attempts: number;
+  /** When its outcome was written, on the monotonic clock; null while it is under way. */
+  settledAt: number | null;
+  /** Writes the outcome down once more. */
+  settleAgain: (() => Promise<unknown>) | null;
 }
 
 export type Beginning =
@@ -40,7 +78,7 @@ export type Beginning =
       /** On this process's monotonic clock (`performance.now()`): headers that have not left by then stay. */
       readonly sendBefore: number;
     }
-  | { readonly is: 'later'; readonly at: number; readonly because: 'rate_limited' | 'not_yet' }
+  | { readonly is: 'later'; readonly at: number; readonly because: 'rate_limited' | 'not_yet' | 'recovering' }
   /** Begin refused; the evidence says why, and must be applied to `record`. */
   | { readonly is: 'evidence'; readonly evidence: Evidence; readonly record: VerificationRecord }
   | { readonly is: 'awaiting'; readonly nextInquiryAt: number }
@@ -53,7 +91,8 @@ export type Asking =
 
 /** What was written: the verdict that held, and the record it was decided on. */
 export interface Applied {
-  readonly verdict: Verdict;
+  /** Null: the journal is recovering, and what nothing was sent for must wait. */
+  readonly verdict: Verdict | null;
   readonly before: VerificationRecord;
   readonly published: string | null;
 }
@@ -69,6 +108,10 @@ export class Journal {
   readonly #events: EventBus;
   /** Redis's clock minus ours, as last seen; deadlines are always judged by Redis. */
   #clockOffsetMs = 0;
+  /** What this process has begun, and settled too lately to be sure that the server will remember. */
+  readonly #known = new Map<string, Known>();
+  /** The last beat that a server has acknowledged, by the clock of Redis; 0 before the first. */
+  #lastBeat = 0;
 
   constructor(redis: RedisConnection, settings: JournalSettings, worker: string, events: EventBus = new EventBus()) {
     this.keys = partitionKeys(settings.partition);
@@ -88,7 +131,7 @@ export class Journal {
     const asked = performance.now();
     const reply = (await beginScript.run(
       this.#redis,
-      [this.keys.record(id), this.keys.due, this.keys.rate, this.keys.heartbeat(this.#worker)],
+      [this.keys.record(id), this.keys.due, this.keys.rate, this.keys.heartbeat(this.#worker), this.keys.epoch],
       [
         this.keys.prefix,
         id,
@@ -105,7 +148,10 @@ export class Journal {
     const [outcome, now, third, fourth] = reply;
     this.#sawClock(now);
     switch (outcome) {
+      case 'recovering':
+        return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering' };
       case 'begun':
+        this.#remember(id, fourth as string[]);
         // Counted from before the question was put, so the limit on our clock is never later than the one on Redis's.
         return { is: 'begun', record: this.#record(id, fourth), sendBefore: asked + (Number(third) - now) };
       case 'rate_limited':
@@ -173,15 +219,79 @@ export class Journal {
     return (await this.#redis.set(this.keys.sweep, this.#worker, 'PX', tickMs, 'NX')) === 'OK';
   }
 
-  /** Says that this worker lives, and learns the time: a sweep must not judge deadlines by a clock of its own. */
-  async beat(): Promise<void> {
-    const replies = await this.#redis
+  /** Says that this worker lives, and learns the time, and whether the journal is the one it knows. */
+  async beat(): Promise<Beat> {
+    const saidAt = performance.now();
+    const [outcome, now, ...more] = (await beatScript.run(
+      this.#redis,
+      [this.keys.epoch, this.keys.workers, this.keys.heartbeat(this.#worker), this.keys.asserted],
+      [this.#worker, HEARTBEAT_LIFE_MS, this.#settings.recoverMs],
+    )) as [string, number, string, string, string, string];
+    this.#sawClock(now);
+    if (outcome === 'open') {
+      this.#lastBeat = now;
+      this.#forgetSettledBefore(saidAt - this.#settings.lossWindowMs);
+      return { is: 'open' };
+    }
+    const [until, lostFrom, serverStartedAt, server] = more;
+    return {
+      is: 'recovering',
+      until: Number(until),
+      lostFrom: Number(lostFrom),
+      serverStartedAt: Number(serverStartedAt),
+      server: server ?? '',
+    };
+  }
+
+  /** Ends in order: what this worker had begun is settled, and nobody need wonder about it. */
+  async leave(): Promise<void> {
+    await this.#redis.multi().zrem(this.keys.workers, this.#worker).del(this.keys.heartbeat(this.#worker)).exec();
+  }
+
+  /** Writes back every attempt that this process knows and the server may not, and says that it has. */
+  async assertKnown(): Promise<void> {
+    for (const [id, known] of [...this.#known]) {
+      if (await this.#assert(id, known)) await known.settleAgain?.();
+    }
+    await this.#redis.hset(this.keys.asserted, this.#worker, String(this.#lastBeat));
+  }
+
+  /** Every verification that is not final, as far as this server knows. */
+  async unfinished(): Promise<string[]> {
+    return await this.#redis.zrangebyscore(this.keys.due, '-inf', '+inf');
+  }
+
+  /**
+   * What is known of the workers that lived on the old server: how far their own memory of beats reaches (0: nobody
+   * is left who remembers), and whether one of them has not asserted, so that nobody knows what it had begun.
+   */
+  async witnesses(lostFrom: number): Promise<{ lastBeat: number; missing: string[] }> {
+    const { lossWindowMs } = this.#settings;
+    const since = lostFrom - lossWindowMs - HEARTBEAT_LIFE_MS;
+    const [lived, asserted] = await Promise.all([
+      this.#redis.zrangebyscore(this.keys.workers, since, '+inf'),
+      this.#redis.hgetall(this.keys.asserted),
+    ]);
+    return {
+      lastBeat: Math.max(0, ...Object.values(asserted).map(Number)),
+      missing: lived.filter((worker) => asserted[worker] === undefined),
+    };
+  }
+
+  /** True for one caller at a time. */
+  async mayOneRecover(forMs: number): Promise<boolean> {
+    return (await this.#redis.set(`${this.keys.epoch}:recoverer`, this.#worker, 'PX', forMs, 'NX')) === 'OK';
+  }
+
+  /** From now on the journal is known to be whole on this server: attempts may begin again. */
+  async open(server: string, missing: readonly string[]): Promise<void> {
+    const opening = this.#redis
       .multi()
-      .set(this.keys.heartbeat(this.#worker), '1', 'PX', HEARTBEAT_LIFE_MS)
-      .time()
-      .exec();
-    const [seconds, microseconds] = (replies?.[1]?.[1] ?? []) as (string | number)[];
-    if (seconds !== undefined) this.#sawClock(Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000));
+      .hset(this.keys.epoch, { server, seenAt: this.now() })
+      .hdel(this.keys.epoch, 'recovering', 'recoverUntil')
+      .del(this.keys.asserted, `${this.keys.epoch}:recoverer`);
+    if (missing.length > 0) opening.zrem(this.keys.workers, ...missing);
+    await opening.exec();
   }
 
   async ownerLives(record: VerificationRecord): Promise<boolean> {
@@ -200,6 +310,8 @@ export class Journal {
   ): Promise<Applied> {
     let before = record;
     const random = Math.random();
+    const known = this.#known.get(record.id);
+    const ofKnownAttempt = record.state === 'sending' && known?.attempts === record.attempts ? known : null;
     for (;;) {
       const situation = situationOf(before, evidence, overtaken(record, before), this.now(), random);
       const { policy } = this.#settings;
@@ -215,15 +327,27 @@ export class Journal {
           this.keys.transaction(before.reference),
           this.keys.awaiting,
           this.keys.review,
+          this.keys.epoch,
         ],
         [before.id, before.revision, JSON.stringify(change)],
       )) as [number, number, unknown];
       this.#sawClock(now);
-      if (applied === 1) {
+      if (applied === RECOVERING) return { verdict: null, before, published: null };
+      if (applied === APPLIED) {
+        if (ofKnownAttempt) {
+          ofKnownAttempt.settledAt = performance.now();
+          ofKnownAttempt.settleAgain = async () => await this.apply(record, evidence, facts, seal);
+        }
         this.#tell(verdict, before, evidence);
         return { verdict, before, published: change.publish === '' ? null : change.publish };
       }
       const moved = readRecord(before.id, this.#settings.partition, asObject(current));
+      if (ofKnownAttempt && (moved === null || moved.attempts < record.attempts)) {
+        // The server has lost the beginning of this very attempt: it is written back before its outcome is.
+        await this.#assert(record.id, ofKnownAttempt);
+        before = record;
+        continue;
+      }
       if (moved === null) return { verdict: { do: 'nothing' }, before, published: null }; // its retention is over
       before = moved;
     }
@@ -246,8 +370,9 @@ export class Journal {
       dueAt: 0,
       publish: '',
       retentionMs,
+      fenced: before.state === 'queued' && evidence.from !== 'rolled_back',
       history: '',
-      reference: { set: {}, clear: [], refund: 0, release: false, forget: false },
+      reference: { set: {}, clear: [], refund: 0, release: false, forget: false, hold: false },
     };
     const entry: Record<string, unknown> = { at: now, event: eventOf(evidence) };
     if (begun) entry.attempt = before.attempts;
@@ -266,7 +391,13 @@ export class Journal {
       case 'contradict':
         change.set.needsReview = '1';
         change.clear = [];
+        change.publish = before.needsReview ? '' : 'otp.verification.review';
         entry.contradicts = verdict.was;
+        break;
+      case 'note':
+        change.clear = [];
+        change.dueAt = DUE_UNCHANGED;
+        if (before.state !== 'settled') change.set.hinted = '1';
         break;
       case 'retry': {
         const at = now + verdict.inMs;
@@ -282,6 +413,7 @@ export class Journal {
         break;
       }
       case 'await': {
+        change.clear.push('hinted');
         const arrived = before.state !== 'awaiting' || before.standing?.otp !== verdict.standing.otp;
         if (arrived) change.set.awaitingSince = String(now);
         change.set.state = 'awaiting';
@@ -300,6 +432,11 @@ export class Journal {
           change.set.nextInquiryAt = String(at);
           change.dueAt = at + INQUIRY_SEEN_WITHIN_MS;
           entry.inquiryAt = new Date(at).toISOString();
+        }
+        if (evidence.from === 'rolled_back' && before.state === 'queued') {
+          change.set.inFlightUntil = String(now + this.#settings.timeoutMs + IN_FLIGHT_GRACE_MS);
+          change.reference.hold = situation.takesCode;
+          if (situation.takesCode) change.reference.set[codeField] = JSON.stringify({ id: before.id });
         }
         if (verdict.proof === 'not_paid_once') change.set.notPaidAt = String(now);
         if (verdict.proof === 'none') change.clear.push('notPaidAt');
@@ -364,7 +501,7 @@ export class Journal {
 
   #tell(verdict: Verdict, before: VerificationRecord, evidence: Evidence): void {
     const { id, partition, operation } = before;
-    if (verdict.do === 'nothing') return;
+    if (verdict.do === 'nothing' || verdict.do === 'note') return;
     if (verdict.do === 'contradict') {
       this.#events.emit('proof:contradicted', { id, partition, was: verdict.was, now: verdict.now });
       return;
@@ -384,6 +521,28 @@ export class Journal {
     });
   }
 
+  async #assert(id: string, { fields }: Known): Promise<boolean> {
+    const reference = asObject(fields).reference ?? '';
+    const [written] = (await assertScript.run(
+      this.#redis,
+      [this.keys.record(id), this.keys.due, this.keys.transaction(reference)],
+      [id, String(this.now() + HEARTBEAT_LIFE_MS), ...fields],
+    )) as [number];
+    return written === 1;
+  }
+
+  #remember(id: string, fields: readonly string[]): void {
+    const attempts = Number(asObject(fields).attempts ?? 0);
+    this.#known.set(id, { fields, attempts, settledAt: null, settleAgain: null });
+  }
+
+  /** A beat that was acknowledged so much later proves that the server has these as well. */
+  #forgetSettledBefore(time: number): void {
+    for (const [id, { settledAt }] of this.#known) {
+      if (settledAt !== null && settledAt < time) this.#known.delete(id);
+    }
+  }
+
   #record(id: string, reply: unknown): VerificationRecord {
     const record = readRecord(id, this.#settings.partition, asObject(reply));
     if (record === null) throw new Error(`the journal's record of ${id} has no state`);
@@ -395,6 +554,10 @@ export class Journal {
   }
 }
 
+/** What apply.lua answers first. */
+const APPLIED = 1;
+const RECOVERING = 2;
+
 /** As apply.lua reads it; every value is text, as the hash will hold it. */
 interface Change {
   set: Record<string, string>;
@@ -403,8 +566,18 @@ interface Change {
   dueAt: number;
   publish: string;
   retentionMs: number;
+  /** Believes that nothing was sent: holds only while the journal is known to be whole. */
+  fenced: boolean;
   history: string;
-  reference: { set: Record<string, string>; clear: string[]; refund: number; release: boolean; forget: boolean };
+  reference: {
+    set: Record<string, string>;
+    clear: string[];
+    refund: number;
+    release: boolean;
+    forget: boolean;
+    /** An attempt that nobody saw may be on its way: no other one may begin for this transaction. */
+    hold: boolean;
+  };
 }
 
 function setOrClear(change: Change, field: string, value: string | number | null): void {
@@ -454,6 +627,7 @@ function situationOf(
     inquiries: record.inquiries + (evidence.from === 'inquiry' ? 1 : 0),
     notPaidAt: record.notPaidAt,
     needsReview: record.needsReview,
+    hinted: record.hinted,
     overtaken,
     random,
   };
@@ -465,6 +639,14 @@ function eventOf(evidence: Evidence): string {
       return 'answered';
     case 'inquiry':
       return 'inquired';
+    case 'callback':
+      return 'called_back';
+    case 'nudge':
+      return 'asked_to_inquire';
+    case 'operator':
+      return 'resolved';
+    case 'rolled_back':
+      return 'rolled_back';
     case 'deadline':
       return 'deadline_passed';
     case 'reference':

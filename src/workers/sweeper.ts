@@ -8,14 +8,15 @@ import { asError, type EventBus } from '../events.ts';
 import { JOB_OPTIONS, type VerificationJob } from '../producers/job.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import type { Evidence } from './decide.ts';
-import type { Journal } from './journal.ts';
+import { BEAT_MS, type Journal } from './journal.ts';
 
-const TICK_MS = 1_000;
+const TICK_MS = BEAT_MS;
 const BATCH = 200;
 const BATCHES_PER_TICK = 5;
 const LOOK_AGAIN_MS = 5_000;
 const OWNER_LOOK_AGAIN_MS = 1_000;
 const REVIEW_LOOK_AGAIN_MS = 3_600_000;
+const BROKEN_LOOK_AGAIN_MS = 60_000;
 
 export interface SweeperDependencies {
   readonly partition: string;
@@ -23,6 +24,8 @@ export interface SweeperDependencies {
   readonly verifications: Queue<VerificationJob>;
   readonly inquiries: Queue<VerificationJob>;
   readonly events: EventBus;
+  /** Says that this worker lives; false while the journal is recovering, when what is missing may have been lost. */
+  beat(): Promise<boolean>;
   /** Decides on the evidence and writes it down. */
   conclude(record: VerificationRecord, evidence: Evidence): Promise<void>;
 }
@@ -52,15 +55,26 @@ export class Sweeper {
   async #tick(): Promise<void> {
     const { journal, events, partition } = this.#deps;
     try {
-      await journal.beat();
+      if (!(await this.#deps.beat())) return;
       if (!(await journal.mayOneSweep(TICK_MS * 0.9))) return;
       for (let batch = 0; batch < BATCHES_PER_TICK; batch += 1) {
         const ids = await journal.overdue(BATCH);
-        for (const id of ids) await this.#look(id);
+        for (const id of ids) await this.#lookSafely(id);
         if (ids.length < BATCH) return;
       }
     } catch (error) {
       events.emit('machinery:failed', { where: `sweeper of ${partition}`, error: asError(error) });
+    }
+  }
+
+  /** One that cannot be looked at, a record that was tampered with, keeps no other from being looked at. */
+  async #lookSafely(id: string): Promise<void> {
+    const { journal, events, partition } = this.#deps;
+    try {
+      await this.#look(id);
+    } catch (error) {
+      events.emit('machinery:failed', { where: `sweeper of ${partition}, at ${id}`, error: asError(error) });
+      await journal.lookAgain(id, journal.now() + BROKEN_LOOK_AGAIN_MS);
     }
   }
 

@@ -7,10 +7,13 @@ import { createHash } from 'node:crypto';
 import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
 import { JOB_OPTIONS, jobSchema, partitionKeys, partitionOf, type VerificationJob } from '../producers/job.ts';
+import type { VerificationRecord } from '../producers/record.ts';
 import type { Opener, Sealer } from '../producers/sealing.ts';
 import type { BoundProvider } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { type AttemptDependencies, attempt, conclude, inquire, type Next } from './attempt.ts';
+import type { Evidence } from './decide.ts';
+import { Epoch } from './epoch.ts';
 import { Forwarder, type ForwarderDependencies } from './forwarder.ts';
 import { Journal } from './journal.ts';
 import { Sessions } from './sessions.ts';
@@ -30,6 +33,8 @@ export interface PartitionSettings {
   readonly maxAttempts: number;
   readonly inquiry: { readonly delaysMs: readonly number[]; readonly giveUpAfterMs: number };
   readonly retentionMs: number;
+  readonly lossWindowMs: number;
+  readonly recoverMs: number;
   readonly tls?: NonNullable<TransportSettings['tls']>;
 }
 
@@ -62,12 +67,13 @@ export class PartitionWorker {
   readonly #inquiryQueue: Queue<VerificationJob>;
   readonly #transport: Transport;
   readonly #forwarder: Forwarder;
+  readonly #epoch: Epoch;
   readonly #sweeper: Sweeper;
   readonly #events: EventBus;
   readonly #partition: string;
 
   constructor(settings: PartitionSettings, deps: WorkerDependencies) {
-    const { name: partition, provider, retentionMs } = settings;
+    const { name: partition, provider, retentionMs, lossWindowMs, recoverMs } = settings;
     const { redis, events } = deps;
     const keys = partitionKeys(partition);
     this.#partition = partition;
@@ -97,6 +103,8 @@ export class PartitionWorker {
         inquiryRateLimit: settings.inquiryRateLimit,
         timeoutMs: settings.timeoutMs,
         retentionMs,
+        lossWindowMs,
+        recoverMs,
       },
       deps.worker,
       events,
@@ -137,16 +145,19 @@ export class PartitionWorker {
       },
       published: () => this.#forwarder.nudge(),
     };
+    const concludeOutside = async (record: VerificationRecord, evidence: Evidence): Promise<void> => {
+      const next = await conclude(record, evidence, {}, {}, spine);
+      if (next.do === 'inquire') await this.#scheduleInquiry(record.id, next.at);
+    };
+    this.#epoch = new Epoch({ partition, journal: this.journal, lossWindowMs, events, conclude: concludeOutside });
     this.#sweeper = new Sweeper({
       partition,
       journal: this.journal,
+      beat: async () => await this.#epoch.beat(),
       verifications: this.#verificationQueue,
       inquiries: this.#inquiryQueue,
       events,
-      conclude: async (record, evidence) => {
-        const next = await conclude(record, evidence, {}, {}, spine);
-        if (next.do === 'inquire') await this.#scheduleInquiry(record.id, next.at);
-      },
+      conclude: concludeOutside,
     });
 
     const workerOptions = {
@@ -173,7 +184,7 @@ export class PartitionWorker {
   }
 
   async start(): Promise<void> {
-    await this.journal.beat();
+    await this.#epoch.beat();
     await this.#forwarder.start();
     this.#sweeper.start();
     for (const worker of [this.#verifications, this.#inquiries]) {
@@ -195,6 +206,7 @@ export class PartitionWorker {
     await this.#sweeper.close();
     await this.#forwarder.close();
     await this.#transport.close();
+    await this.journal.leave();
     await Promise.all([this.#verificationQueue.close(), this.#inquiryQueue.close()]);
   }
 
@@ -227,8 +239,7 @@ export class PartitionWorker {
   }
 
   async #scheduleInquiry(id: string, at: number): Promise<void> {
-    const delay = Math.max(0, at - this.journal.now());
-    await this.#inquiryQueue.add('inquiry', { v: 1, id }, { ...JOB_OPTIONS, jobId: id, delay });
+    await scheduleInquiry(this.#inquiryQueue, id, Math.max(0, at - this.journal.now()));
   }
 }
 
@@ -239,4 +250,11 @@ export class PartitionWorker {
 export function coarseGate({ max, perMs }: { max: number; perMs: number }): { max: number; duration: number } {
   const perWindow = Math.max(1, Math.ceil((max / perMs) * 100));
   return { max: perWindow, duration: Math.max(1, Math.floor((perWindow * perMs) / max / 1.25)) };
+}
+
+/** One inquiry job per verification: one that waits for a later time is brought forward. */
+export async function scheduleInquiry(queue: Queue<VerificationJob>, id: string, delayMs: number): Promise<void> {
+  const waiting = await queue.getJob(id);
+  if (waiting && (await waiting.isDelayed())) await waiting.changeDelay(delayMs);
+  else await queue.add('inquiry', { v: 1, id }, { ...JOB_OPTIONS, jobId: id, delay: delayMs });
 }

@@ -35,6 +35,8 @@ export interface Pipeline extends AsyncDisposable {
   until(id: string, is: (resource: VerificationResource) => boolean, withinMs?: number): Promise<VerificationResource>;
   final(id: string, withinMs?: number): Promise<VerificationResource>;
   results(): Promise<{ id: string; type: string; data: VerificationResource }[]>;
+  /** One published revision, by `<verification id>.<sequence>`; null when there is none. */
+  result(id: string): Promise<{ id: string; type: string; data: VerificationResource } | null>;
   restartWorkers(): Promise<void>;
 }
 
@@ -48,6 +50,8 @@ const SETTINGS = {
   maxAttempts: 3,
   inquiry: { delaysMs: [100, 200, 300], giveUpAfterMs: 60_000 },
   retentionMs: 3_600_000,
+  lossWindowMs: 2_000,
+  recoverMs: 500,
 };
 
 export async function startPipeline(
@@ -172,6 +176,7 @@ export async function startPipeline(
     read,
     until,
     final: async (id, withinMs) => await until(id, (resource) => resource.final, withinMs),
+    result: async (id) => (await queueOf('otp-results', resultsPrefix('otp-results')).getJob(id))?.data ?? null,
     results: async () => {
       const jobs = await queueOf('otp-results', resultsPrefix('otp-results')).getJobs(['waiting']);
       return jobs.map((job) => job.data);

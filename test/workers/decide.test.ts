@@ -49,6 +49,7 @@ const situation = (state: Situation['state'], given: Partial<Situation> = {}): S
   inquiries: 0,
   notPaidAt: 0,
   needsReview: false,
+  hinted: false,
   overtaken: false,
   random: 0,
   ...given,
@@ -118,6 +119,8 @@ function inWords(verdict: Verdict): string {
       return 'nothing';
     case 'contradict':
       return `contradict: was ${verdict.was}, now ${verdict.now}`;
+    case 'note':
+      return verdict.againAt === null ? 'note' : `note, again in ${verdict.againAt - NOW}`;
     case 'retry':
       return `retry in ${verdict.inMs}, ${verdict.because}`;
     case 'settle':
@@ -649,6 +652,7 @@ describe('before anything was submitted', () => {
 describe('an inquiry', () => {
   const asked = (given: Partial<Situation> = {}, now = UNKNOWN): Situation => awaiting(now, given);
   const again = 'await unknown/unknown no_answer wait, 2 left, ask in 30000, say nothing';
+  const late = 'await unknown/unknown no_answer wait, 2 left, ask in 60000, say nothing';
   const early = NOW - 5_000; // the last moment at which the attempt could still be in flight
   holds([
     [
@@ -675,7 +679,7 @@ describe('an inquiry', () => {
     [
       'that finds the payment after a proof of none settles',
       found(paid()),
-      asked({ notPaidAt: NOW - 1_000 }),
+      asked({ inquiries: 2, notPaidAt: NOW - 30_000 }),
       MONEY,
       'settle accepted/succeeded - none, 2 left, code used',
     ],
@@ -697,23 +701,37 @@ describe('an inquiry', () => {
     [
       'that finds no payment twice ends it, the code staying unknown',
       found(NOT_PAID),
-      asked({ notPaidAt: NOW - 1_000 }),
+      asked({ inquiries: 2, notPaidAt: NOW - 30_000 }),
       MONEY,
       'settle unknown/failed no_answer new_transaction, 0 left, code used',
     ],
     [
       'that finds no payment twice fails an accepted code as declined',
       found(NOT_PAID),
-      asked({ notPaidAt: NOW - 1_000 }, PENDING),
+      asked({ inquiries: 2, notPaidAt: NOW - 30_000 }, PENDING),
       MONEY,
       'settle accepted/failed declined new_transaction, 0 left, code used',
     ],
     [
       'that was begun before the first proof was counted is no second one',
-      found(NOT_PAID, NOW - 1_000),
-      asked({ notPaidAt: NOW - 1_000 }),
+      found(NOT_PAID, NOW - 30_000),
+      asked({ inquiries: 2, notPaidAt: NOW - 30_000, inFlightUntil: NOW - 40_000 }),
       MONEY,
-      again,
+      late,
+    ],
+    [
+      'that was put out of turn soon after the first proof is no second one',
+      found(NOT_PAID, NOW - 101),
+      asked({ inquiries: 2, notPaidAt: NOW - 30_000 }),
+      MONEY,
+      late,
+    ],
+    [
+      'that was put at its time after the first proof, or a moment early, is a second one',
+      found(NOT_PAID, NOW - 100),
+      asked({ inquiries: 2, notPaidAt: NOW - 30_000 }),
+      MONEY,
+      'settle unknown/failed no_answer new_transaction, 0 left, code used',
     ],
     ['that finds it pending asks again', found(STILL_PENDING), asked(), MONEY, again],
     ['that finds nothing asks again', found(NOTHING), asked(), MONEY, again],
@@ -804,6 +822,157 @@ describe('the end of patience', () => {
     ['asks only once', over, awaiting(UNKNOWN, { needsReview: true }), NO_INQUIRY, 'nothing'],
     ['is not for what is queued', over, queued(), MONEY, 'nothing'],
     ['is not for what is sending', over, sending(), MONEY, 'nothing'],
+  ]);
+});
+
+describe('a callback', () => {
+  const asked = { value: '100', currency: 'ETB' };
+  const called = (finding: Finding, receivedAt = NOW): Evidence => ({ from: 'callback', finding, receivedAt });
+  const review = 'await unknown/unknown no_answer wait, 2 left, do not ask, say review';
+  const paidAs = (value: string): Finding => paid([{ value }]);
+  const failedAs = (value: string): Finding => ({ ...NOT_PAID, amounts: [{ value }] });
+  holds([
+    [
+      'is a reason to ask now where there is an inquiry, and believed in nothing',
+      called(paidAs('100')),
+      awaiting(PENDING, { amount: asked }),
+      MONEY,
+      'await accepted/pending - wait, 2 left, ask in 0, say nothing',
+    ],
+    [
+      'of no payment is a reason to ask now',
+      called(NOT_PAID),
+      awaiting(UNKNOWN, { inquiries: 2, notPaidAt: NOW - 30_000 }),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 0, say nothing',
+    ],
+    [
+      'is asked about after it had been given up as well',
+      called(paidAs('100')),
+      awaiting(UNKNOWN, { needsReview: true, awaitingSince: NOW - 2 * GIVE_UP_MS }),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 0, say nothing',
+    ],
+    ['that comes before the answer is noted', called(paidAs('100')), sending(), MONEY, 'note'],
+    [
+      'that comes before the answer where nothing can be asked is brought again',
+      called(paidAs('100')),
+      sending(),
+      NO_INQUIRY,
+      'note, again in 3000',
+    ],
+    [
+      'with the same amount settles where nothing can be asked',
+      called(paidAs('100.00')),
+      awaiting(UNKNOWN, { amount: asked }),
+      NO_INQUIRY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
+    [
+      'with another amount is for a person',
+      called(paidAs('150')),
+      awaiting(UNKNOWN, { amount: asked }),
+      NO_INQUIRY,
+      'await unknown/unknown amount_mismatch contact_support, 2 left, do not ask, say review',
+    ],
+    [
+      'of a verification without an amount is for a person',
+      called(paidAs('100')),
+      awaiting(UNKNOWN),
+      NO_INQUIRY,
+      review,
+    ],
+    ['without an amount is for a person', called(paid()), awaiting(UNKNOWN, { amount: asked }), NO_INQUIRY, review],
+    [
+      'without an amount asks for a person only once',
+      called(paid()),
+      awaiting(UNKNOWN, { amount: asked, needsReview: true }),
+      NO_INQUIRY,
+      'await unknown/unknown no_answer wait, 2 left, do not ask, say nothing',
+    ],
+    [
+      'of no payment ends it where nothing can be asked',
+      called(failedAs('100')),
+      awaiting(UNKNOWN, { amount: asked }),
+      NO_INQUIRY,
+      'settle unknown/failed no_answer new_transaction, 0 left, code used',
+    ],
+    [
+      'of no payment while the attempt may be in flight is brought again when it cannot',
+      called(failedAs('100'), NOW),
+      awaiting(UNKNOWN, { amount: asked, inFlightUntil: NOW + 2_000 }),
+      NO_INQUIRY,
+      'note, again in 2001',
+    ],
+    ['that proves nothing is noted', called(STILL_PENDING), awaiting(UNKNOWN, { amount: asked }), NO_INQUIRY, 'note'],
+    [
+      'of payment after a final "failed" is cried out',
+      called(paidAs('100')),
+      settled(standing('unknown', 'failed')),
+      NO_INQUIRY,
+      'contradict: was failed, now succeeded',
+    ],
+    [
+      'of what is final already says nothing',
+      called(paidAs('100')),
+      settled(standing('accepted', 'succeeded')),
+      MONEY,
+      'nothing',
+    ],
+  ]);
+
+  test('that came before the answer brings the first question forward', () => {
+    const verdict = decide(accepted('pending'), sending({ hinted: true }), MONEY);
+    expect(inWords(verdict)).toBe('await accepted/pending - wait, 2 left, ask in 0, say awaiting');
+    const doubt = decide({ from: 'lost', code: 'X' }, sending({ hinted: true }), MONEY);
+    expect(inWords(doubt)).toBe('await unknown/unknown no_answer wait, 2 left, ask in 0, say awaiting');
+  });
+});
+
+describe('a person', () => {
+  const says = (as: 'succeeded' | 'failed'): Evidence => ({ from: 'operator', as });
+  const nudge: Evidence = { from: 'nudge' };
+  holds([
+    [
+      'who settles it as paid ends the doubt',
+      says('succeeded'),
+      awaiting(UNKNOWN),
+      MONEY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
+    [
+      'who settles it as unpaid ends the doubt',
+      says('failed'),
+      awaiting(UNKNOWN, { needsReview: true }),
+      MONEY,
+      'settle unknown/failed no_answer new_transaction, 0 left, code used',
+    ],
+    [
+      'who settles an accepted one as unpaid calls it declined',
+      says('failed'),
+      awaiting(PENDING),
+      MONEY,
+      'settle accepted/failed declined new_transaction, 0 left, code used',
+    ],
+    ['overwrites nothing that is final', says('succeeded'), settled(standing('unknown', 'failed')), MONEY, 'nothing'],
+    ['settles nothing that waits in the queue', says('succeeded'), queued(), MONEY, 'nothing'],
+    ['settles nothing that is on its way', says('failed'), sending(), MONEY, 'nothing'],
+    [
+      'may have it asked now',
+      nudge,
+      awaiting(UNKNOWN),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 0, say nothing',
+    ],
+    [
+      'may have it asked now after it was given up',
+      nudge,
+      awaiting(UNKNOWN, { needsReview: true, awaitingSince: 1 }),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 0, say nothing',
+    ],
+    ['cannot have it asked where nothing can be asked', nudge, awaiting(UNKNOWN), NO_INQUIRY, 'nothing'],
+    ['has nothing asked that is not awaited', nudge, sending(), MONEY, 'nothing'],
   ]);
 });
 
@@ -949,9 +1118,11 @@ describe('whatever comes, in whatever order', () => {
       finding,
       askedAt: fc.integer({ min: NOW - 20_000, max: NOW + 90_000 }),
     }),
+    fc.record({ from: fc.constant('callback' as const), finding, receivedAt: fc.constant(NOW + 30_000) }),
     fc.constantFrom<Evidence>(
       notSent(),
       notSent({ remediable: false }),
+      { from: 'nudge' },
       { from: 'lost', code: 'ECONNRESET' },
       { from: 'owner_dead' },
       { from: 'deadline' },
@@ -984,7 +1155,8 @@ describe('whatever comes, in whatever order', () => {
             }
             const stale = overtaken && (now.state === 'queued' || now.state === 'sending');
             if (evidence.from === 'answer' && evidence.outcome.kind === 'accepted') yes = true;
-            if (evidence.from === 'inquiry' && evidence.finding.kind === 'paid') yes = true;
+            if ((evidence.from === 'inquiry' || evidence.from === 'callback') && evidence.finding.kind === 'paid')
+              yes = true;
             const verdict = decide(evidence, { ...now, overtaken: stale }, policy);
 
             if (now.state === 'settled') expect(['nothing', 'contradict']).toContain(verdict.do);

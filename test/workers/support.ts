@@ -27,6 +27,8 @@ export function journalOf(
       inquiryRateLimit: { max: 10_000, perMs: 1_000 },
       timeoutMs: 2_000,
       retentionMs: 3_600_000,
+      lossWindowMs: 2_000,
+      recoverMs: 500,
       ...changes,
       policy: {
         effect: 'money',
