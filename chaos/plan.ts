@@ -45,7 +45,15 @@ export interface Submission {
   readonly repeats: readonly { readonly afterMs: number; readonly hangUpAfterMs: number | null }[];
 }
 
-export const PROXY_TROUBLES = ['refuse', 'blackhole', 'stall', 'cut', 'latency', 'lose_answers', 'cut_answers'] as const;
+export const PROXY_TROUBLES = [
+  'refuse',
+  'blackhole',
+  'stall',
+  'cut',
+  'latency',
+  'lose_answers',
+  'cut_answers',
+] as const;
 export type ProxyTrouble = (typeof PROXY_TROUBLES)[number];
 
 export const MISCHIEFS = ['run_again', 'duplicate', 'promote', 'remove', 'delete_queue'] as const;
@@ -67,7 +75,12 @@ export type Fault =
       readonly forMs: number;
     }
   | { readonly kind: 'provider_down'; readonly provider: SandboxProvider; readonly forMs: number }
-  | { readonly kind: 'mischief'; readonly provider: SandboxProvider; readonly mischief: Mischief; readonly pick: number };
+  | {
+      readonly kind: 'mischief';
+      readonly provider: SandboxProvider;
+      readonly mischief: Mischief;
+      readonly pick: number;
+    };
 
 export type PlannedFault = Fault & { readonly atMs: number };
 

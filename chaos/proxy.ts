@@ -2,8 +2,9 @@
  * A TCP proxy on loopback that can be told to misbehave like a network: the two ends know nothing of each other's
  * misfortune but what their sockets say.
  */
-import { connect, createServer, type Server, type Socket } from 'node:net';
+
 import type { AddressInfo } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { LONGEST_DELAY_MS, type ProxyTrouble } from './plan.ts';
 
@@ -26,7 +27,7 @@ const HALF_AN_ANSWER_BYTES = 20;
  * - `lose_answers`  what is asked is delivered, what is answered is not; reset when it is over
  * - `cut_answers`   what is asked is delivered, the answer breaks off after its first bytes
  */
-export class Proxy {
+export class NetworkProxy {
   readonly #options: ProxyOptions;
   readonly #links = new Set<Link>();
   #server: Server | null = null;
@@ -37,8 +38,8 @@ export class Proxy {
     this.#options = options;
   }
 
-  static async start(options: ProxyOptions): Promise<Proxy> {
-    const proxy = new Proxy(options);
+  static async start(options: ProxyOptions): Promise<NetworkProxy> {
+    const proxy = new NetworkProxy(options);
     await proxy.#listen();
     return proxy;
   }
@@ -160,17 +161,18 @@ class Link {
         this.lostBytes = true;
         return;
       case 'lose_answers':
-        if (direction === 'up') return this.#inOrder(direction, deliver, 0);
-        this.lostBytes = true;
+        if (direction === 'up') this.#inOrder(direction, deliver, 0);
+        else this.lostBytes = true;
         return;
       case 'cut_answers':
-        if (direction === 'up' || chunk === null) return this.#inOrder(direction, deliver, 0);
-        to.write(chunk.subarray(0, HALF_AN_ANSWER_BYTES), () => this.reset());
+        if (direction === 'up' || chunk === null) this.#inOrder(direction, deliver, 0);
+        else to.write(chunk.subarray(0, HALF_AN_ANSWER_BYTES), () => this.reset());
         return;
       case 'latency':
-        return this.#inOrder(direction, deliver, Math.min(LONGEST_DELAY_MS, 50 + Math.random() * 650));
+        this.#inOrder(direction, deliver, Math.min(LONGEST_DELAY_MS, 50 + Math.random() * 650));
+        return;
       default:
-        return this.#inOrder(direction, deliver, 0);
+        this.#inOrder(direction, deliver, 0);
     }
   }
 

@@ -4,8 +4,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { cpSync, createWriteStream, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,10 +13,10 @@ import { fileURLToPath } from 'node:url';
 import { request } from 'undici';
 import { stringify } from 'yaml';
 import { newKey, writeKeySet } from '../src/key-files.ts';
-import { startRedisProcess, type RedisProcess } from '../src/redis/process.ts';
+import { type RedisProcess, startRedisProcess } from '../src/redis/process.ts';
 import type { LedgerEntry, SandboxEntry, SandboxProvider } from '../src/sandbox/index.ts';
 import { PROVIDERS } from './plan.ts';
-import { Proxy } from './proxy.ts';
+import { NetworkProxy } from './proxy.ts';
 
 export interface WorldOptions {
   readonly folder: string;
@@ -49,8 +49,8 @@ const PARTITION = {
 
 export class World {
   readonly folder: string;
-  readonly providerProxies: ReadonlyMap<SandboxProvider, Proxy>;
-  readonly intakeProxy: Proxy;
+  readonly providerProxies: ReadonlyMap<SandboxProvider, NetworkProxy>;
+  readonly intakeProxy: NetworkProxy;
   readonly workers: readonly ServiceProcess[];
   readonly intake: ServiceProcess;
   readonly intakeUrl: string;
@@ -64,8 +64,8 @@ export class World {
 
   private constructor(parts: {
     folder: string;
-    providerProxies: Map<SandboxProvider, Proxy>;
-    intakeProxy: Proxy;
+    providerProxies: Map<SandboxProvider, NetworkProxy>;
+    intakeProxy: NetworkProxy;
     workers: ServiceProcess[];
     intake: ServiceProcess;
     intakeUrl: string;
@@ -103,12 +103,15 @@ export class World {
       const { child: sandbox, said } = await startSandbox(cli, ledgerFile, join(folder, 'sandbox.log'), watchdog);
       closers.push(() => sandbox.kill('SIGKILL'));
 
-      const proxyTo = async (port: number, onClientBytes?: (chunk: Buffer, atMs: number) => void): Promise<Proxy> => {
-        const proxy = await Proxy.start({ target: { port }, ...(onClientBytes ? { onClientBytes } : {}) });
+      const proxyTo = async (
+        port: number,
+        onClientBytes?: (chunk: Buffer, atMs: number) => void,
+      ): Promise<NetworkProxy> => {
+        const proxy = await NetworkProxy.start({ target: { port }, ...(onClientBytes ? { onClientBytes } : {}) });
         closers.push(() => proxy.close());
         return proxy;
       };
-      const providerProxies = new Map<SandboxProvider, Proxy>();
+      const providerProxies = new Map<SandboxProvider, NetworkProxy>();
       const providers: Record<string, unknown> = {};
       for (const name of PROVIDERS) {
         const entry = said.providers[name];
@@ -137,7 +140,7 @@ export class World {
         return file;
       };
 
-      const service = (name: string, role: string, proxy: Proxy): ServiceProcess => {
+      const service = (name: string, role: string, proxy: NetworkProxy): ServiceProcess => {
         const config = configure(name, proxy.port);
         const process = new ServiceProcess({ name, role, cli, config, proxy, folder, watchdog });
         closers.push(() => process.kill('SIGKILL'));
@@ -216,7 +219,7 @@ export class World {
 /** One `otp serve` that is killed and started again, under one name and with one configuration. */
 export class ServiceProcess {
   readonly name: string;
-  readonly proxy: Proxy;
+  readonly proxy: NetworkProxy;
   readonly #parts: { role: string; cli: string; config: string; folder: string; watchdog: Watchdog };
   #child: ChildProcess | null = null;
   #ended: Promise<void> = Promise.resolve();
@@ -230,7 +233,7 @@ export class ServiceProcess {
     role: string;
     cli: string;
     config: string;
-    proxy: Proxy;
+    proxy: NetworkProxy;
     folder: string;
     watchdog: Watchdog;
   }) {

@@ -2,20 +2,26 @@
 /** The `otp` command: a thin face over the rooms. Every command has --help and --json; faults go to stderr, exit code 1 or 2. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
+import { Queue } from 'bullmq';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import pc from 'picocolors';
 import { type Config, loadConfig, ROLES, type Role } from './config.ts';
 import { EventBus } from './events.ts';
 import { newKey, readKeySet, writeKeySet } from './key-files.ts';
 import { accept } from './producers/accept.ts';
-import { PUBLISHED_CHANNEL, partitionOf } from './producers/job.ts';
+import { awaitedNext } from './producers/awaited.ts';
+import { PUBLISHED_CHANNEL, partitionKeys, partitionOf, type VerificationJob } from './producers/job.ts';
 import { producerQueues } from './producers/queues.ts';
 import { readVerification } from './producers/reading.ts';
-import { resourceOf, type VerificationResource } from './producers/record.ts';
+import { resourceOf, type VerificationRecord, type VerificationResource } from './producers/record.ts';
 import { publicKeySet, Sealer } from './producers/sealing.ts';
 import { Waiting } from './producers/waiting.ts';
 import { connectRedis, type RedisConnection, type RedisSettings } from './redis/connections.ts';
 import { findEmbeddedRedis } from './redis/embedded.ts';
+import type { Evidence } from './workers/decide.ts';
+import { type Facts, Journal } from './workers/journal.ts';
+import { journalSettings, scheduleInquiry } from './workers/worker.ts';
 
 /** A fault that the person at the terminal can mend; shown without a stack. */
 class CommandError extends Error {
@@ -23,7 +29,17 @@ class CommandError extends Error {
 }
 
 /** By name, so that a command loads only what it needs: the service alone is half a second of modules. */
-const KNOWN_FAULTS = ['CommandError', 'ConfigError', 'KeyFileError', 'StartError', 'InvalidRequestError'];
+const KNOWN_FAULTS = [
+  'CommandError',
+  'ConfigError',
+  'KeyFileError',
+  'StartError',
+  'InvalidRequestError',
+  'FaultSpecError',
+];
+
+/** Kept of what persons did, per partition. */
+const AUDIT_ENTRIES = 100_000;
 
 const configOption = new Option('-c, --config <file>', 'configuration file (YAML or JSON)').env('OTP_CONFIG');
 const jsonOption = new Option('--json', 'one JSON document per line instead of text');
@@ -78,10 +94,50 @@ program
   .addOption(jsonOption)
   .action(async (id: string, { config, json }: { config?: string; json?: boolean }) => {
     await withRedis(loadConfig({ file: config }), async (redis) => {
-      const resource = await readResource(redis, id);
-      if (json) printJson(resource);
-      else printStory(resource);
+      const record = await readExisting(redis, id);
+      const awaits = awaitedNext(record);
+      if (json) printJson({ ...resourceOf(record), awaits });
+      else printStory(resourceOf(record), awaits);
     });
+  });
+
+program
+  .command('resolve')
+  .description('settles one that awaits proof, on evidence that you have: the last way out of an unknown')
+  .argument('<id>', 'the verification id')
+  .addOption(
+    new Option('--as <outcome>', 'what became of the money').choices(['succeeded', 'failed']).makeOptionMandatory(),
+  )
+  .requiredOption(
+    '--evidence <text>',
+    'what proves it, for whoever asks later: a statement, a case number',
+    parseEvidence,
+  )
+  .option('--by <name>', 'who resolves it', userInfo().username)
+  .addOption(configOption)
+  .addOption(jsonOption)
+  .addHelpText(
+    'after',
+    '\nExample:\n  otp resolve beqelal_0197a3… --as succeeded --evidence "bank statement of 21 November, line 4"',
+  )
+  .action(async (id: string, options: ResolveOptions) => {
+    await conclude(
+      id,
+      options,
+      { from: 'operator', as: options.as },
+      { as: options.as, evidence: options.evidence, by: options.by },
+    );
+  });
+
+program
+  .command('inquire')
+  .description('asks the provider now what became of one that awaits proof')
+  .argument('<id>', 'the verification id')
+  .option('--by <name>', 'who asks', userInfo().username)
+  .addOption(configOption)
+  .addOption(jsonOption)
+  .action(async (id: string, options: { by: string; config?: string; json?: boolean }) => {
+    await conclude(id, options, { from: 'nudge' }, { by: options.by });
   });
 
 program
@@ -160,13 +216,17 @@ program
   .description('the five providers, simulated over HTTP on this machine, with a money ledger (docs/sandbox.md)')
   .option('--ledger <file>', 'appends every entry to this file as a JSON line')
   .option('--settle-after-ms <ms>', 'from an accepted code to the end of the payment', parseMs)
+  .option('--faults <spec>', 'faults that hit at random, for instance commit_then_reset=0.05,slow=0.1:300')
+  .option('--seed <number>', 'the same seed and the same requests give the same faults; 1 by default', Number)
   .addOption(jsonOption)
   .addOption(new Option('--ends-with-stdin', 'ends when standard input does, as a child of another process').hideHelp())
-  .action(async (options: { ledger?: string; settleAfterMs?: number; json?: boolean; endsWithStdin?: boolean }) => {
+  .action(async (options: SandboxCommandOptions) => {
     const { startSandbox } = await import('./sandbox/index.ts');
     const sandbox = await startSandbox({
       ...(options.ledger === undefined ? {} : { ledgerFile: options.ledger }),
       ...(options.settleAfterMs === undefined ? {} : { settleAfterMs: options.settleAfterMs }),
+      ...(options.faults === undefined ? {} : { faults: options.faults }),
+      ...(options.seed === undefined ? {} : { seed: options.seed }),
     });
     if (options.json) printJson({ control: sandbox.control, providers: sandbox.providers });
     else {
@@ -189,6 +249,70 @@ program
     const { tour } = await import('./tour/tour.ts');
     process.exitCode = await tour({ once });
   });
+
+interface ResolveOptions {
+  as: 'succeeded' | 'failed';
+  evidence: string;
+  by: string;
+  config?: string;
+  json?: boolean;
+}
+
+/** A person's evidence goes the way of all evidence: decided by the policy, written to the revision it was decided on. */
+async function conclude(
+  id: string,
+  { config: file, json }: { config?: string; json?: boolean },
+  evidence: Evidence,
+  facts: Facts,
+): Promise<void> {
+  const config = loadConfig({ file });
+  await withRedis(config, async (redis) => {
+    const record = await readExisting(redis, id);
+    const partition = config.partitions.find(({ name }) => name === record.partition);
+    if (!partition) throw new CommandError(`providers: ${record.partition} is not configured here`);
+    const journal = new Journal(redis, journalSettings({ ...partition, ...config.journal }), `otp-cli-${process.pid}`);
+    const { verdict } = await journal.apply(record, evidence, facts, async () => {
+      throw new Error('a person brings no details of the provider');
+    });
+    if (verdict === null || verdict.do === 'nothing') throw new CommandError(refusal(record, evidence));
+    const keys = partitionKeys(partition.name);
+    const audited = Object.entries({ id, ...facts, verdict: verdict.do }).flatMap(([name, fact]) => [
+      name,
+      String(fact),
+    ]);
+    await redis.xadd(keys.audit, 'MAXLEN', '~', AUDIT_ENTRIES, '*', ...audited);
+    if (verdict.do === 'await' && verdict.inquireInMs !== null) {
+      const queue = new Queue<VerificationJob>(keys.inquiryQueue, {
+        connection: redis,
+        prefix: keys.prefix,
+        skipMetasUpdate: true,
+      });
+      await scheduleInquiry(queue, id, verdict.inquireInMs);
+      await queue.close();
+    }
+    const resource = await readResource(redis, id);
+    if (json) printJson(resource);
+    else console.log(summaryLine(resource));
+  });
+}
+
+function refusal(record: VerificationRecord, evidence: Evidence): string {
+  if (record.state === 'settled')
+    return `${record.id}: it is final, ${record.standing?.otp} / ${record.standing?.transaction}, and that is never taken back`;
+  if (record.state !== 'awaiting') return `${record.id}: it is ${record.state}, so there is nothing to prove yet`;
+  if (evidence.from === 'nudge')
+    return `${record.id}: ${record.partition} has no inquiry for it; it waits for a callback, or for otp resolve`;
+  return `${record.id}: it has just moved on; look again with otp show`;
+}
+
+interface SandboxCommandOptions {
+  ledger?: string;
+  settleAfterMs?: number;
+  faults?: string;
+  seed?: number;
+  json?: boolean;
+  endsWithStdin?: boolean;
+}
 
 interface EnqueueOptions {
   config?: string;
@@ -283,11 +407,15 @@ async function embeddedSettings(dataDir: string): Promise<{ url: string }> {
 }
 
 async function readResource(redis: RedisConnection, id: string): Promise<VerificationResource> {
+  return resourceOf(await readExisting(redis, id));
+}
+
+async function readExisting(redis: RedisConnection, id: string): Promise<VerificationRecord> {
   if (partitionOf(id) === null)
     throw new CommandError('an id looks like cepta_0197a3…: the partition, _ and 32 hex digits');
   const record = await readVerification(redis, id);
   if (!record) throw new CommandError(`${id}: there is no such verification, or its retention is over`);
-  return resourceOf(record);
+  return record;
 }
 
 function summaryLine({ id, state, otp, transaction, reason, nextStep }: VerificationResource): string {
@@ -295,12 +423,13 @@ function summaryLine({ id, state, otp, transaction, reason, nextStep }: Verifica
   return `${id}  ${state}${words === '' ? '' : `  ${words}`}`;
 }
 
-function printStory(resource: VerificationResource): void {
+function printStory(resource: VerificationResource, awaits: string | null): void {
   const { history = [], metadata: _, ...facts } = resource;
   for (const [name, fact] of Object.entries(facts)) {
     if (fact !== null)
       console.log(`${pc.dim(name.padEnd(18))} ${typeof fact === 'object' ? JSON.stringify(fact) : fact}`);
   }
+  if (awaits !== null) console.log(`${pc.dim('awaits'.padEnd(18))} ${awaits}`);
   console.log('');
   for (const { at, event, ...more } of history) {
     const said = Object.entries(more).map(([name, fact]) => `${name} ${fact}`);
@@ -336,6 +465,12 @@ function collectParams(text: string, params: Record<string, string>): Record<str
   const at = text.indexOf('=');
   if (at < 1) throw new InvalidArgumentError('must be name=value.');
   return { ...params, [text.slice(0, at)]: text.slice(at + 1) };
+}
+
+function parseEvidence(text: string): string {
+  const evidence = text.trim();
+  if (evidence.length < 5 || evidence.length > 500) throw new InvalidArgumentError('must be 5 to 500 characters.');
+  return evidence;
 }
 
 function parseSeconds(text: string): number {

@@ -45,6 +45,16 @@ export interface Events {
    * so `suspected` verifications are unknown now; not `bounded`: nobody can say how much was lost, and a person must look.
    */
   'journal:recovered': { partition: string; bounded: boolean; missing: number; suspected: number };
+  /** An authentic callback is stored. `repeated`: the same one waits already. */
+  'callback:received': { partition: string; repeated: boolean };
+  /** A callback came with a proof that is missing or wrong; nothing was kept of it. */
+  'callback:refused': { partition: string };
+  /** A callback was about this verification, and what it says is in its history or has come too late to matter. */
+  'callback:matched': { id: string; partition: string; found: string; providerCode: string };
+  /** A callback names no transaction of ours after a day of looking; it was set aside among the failed jobs. */
+  'callback:unmatched': { partition: string; ageMs: number };
+  /** An authentic callback that cannot be read; it was set aside among the failed jobs. */
+  'callback:unreadable': { partition: string; ageMs: number };
   /** Someone else's job stood in one of our queues; it was set aside. */
   'job:malformed': { queue: string; jobId: string; fault: string };
   /** The sweeper put back a job that was gone from its queue. */

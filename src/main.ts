@@ -15,6 +15,7 @@ import { collectDepths, DepthReader, watchingQueue } from './metrics/depths.ts';
 import { type ObservedPartition, observe } from './metrics/observe.ts';
 import { createMetrics } from './metrics/registry.ts';
 import { backlogGuard } from './producers/backlog.ts';
+import { callbackQueues } from './producers/callbacks.ts';
 import { createIntake } from './producers/intake.ts';
 import { partitionKeys, RESULTS_QUEUE, resultsPrefix } from './producers/job.ts';
 import { producerQueues } from './producers/queues.ts';
@@ -176,6 +177,9 @@ async function startIntake(
 ): Promise<string> {
   const { queue, close } = producerQueues(redis);
   closers.push(close);
+  const callbacks = callbackQueues(redis);
+  closers.push(callbacks.close);
+  const bound = new Map(config.partitions.map(({ name, provider }) => [name, provider.callback]));
   const waiting = new Waiting(redis, events);
   const detailsOpener = await Opener.create(detailsKeys);
   const profiles = new Map<string, PartitionProfile>(config.partitions.map((partition) => [partition.name, partition]));
@@ -189,6 +193,7 @@ async function startIntake(
     turnAway: backlogGuard({ queue, rateLimit: (partition) => rates.get(partition) }),
     clients: config.clients,
     waiting,
+    callbacks: { of: (partition) => bound.get(partition) ?? null, queue: callbacks.queue },
     openDetails: async (sealed) => await detailsOpener.open(sealed),
   });
   const url = await listen(app, config.intake, 'intake', closers);
@@ -268,9 +273,12 @@ async function whereRedisIs(
 
 function watchedQueues(config: Config, redis: RedisConnection, events: EventBus): Queue[] {
   const onError = (error: Error): void => events.emit('machinery:failed', { where: 'a watched queue', error });
-  const ofPartitions = config.partitions.flatMap(({ name }) => {
+  const ofPartitions = config.partitions.flatMap(({ name, provider }) => {
     const keys = partitionKeys(name);
-    return [keys.queue, keys.inquiryQueue].map((queue) => watchingQueue(queue, keys.prefix, redis, onError));
+    const callbacks = provider.callback === null ? [] : [keys.callbackQueue];
+    return [keys.queue, keys.inquiryQueue, ...callbacks].map((queue) =>
+      watchingQueue(queue, keys.prefix, redis, onError),
+    );
   });
   const results = new Set([RESULTS_QUEUE, ...config.clients.flatMap(({ resultsQueue }) => resultsQueue ?? [])]);
   return [...ofPartitions, ...[...results].map((name) => watchingQueue(name, resultsPrefix(name), redis, onError))];

@@ -58,6 +58,8 @@ const REASONS = wordsOf<Reason>({
   amount_mismatch: 1,
 });
 const RESULT_TYPES = ['otp.verification.awaiting', 'otp.verification.settled', 'otp.verification.review'];
+/** A callback's job is named after a digest of it. */
+const OF_CALLBACK = /^callback-[0-9a-f]{32}$/;
 const JOB_STATES = [
   'latest',
   'active',
@@ -118,7 +120,7 @@ export function createBodyMask({ queues, partitions }: Shown): BodyMask {
     if (value === null || value === undefined) return value;
     const text = String(value);
     const [, verification = ''] = /^(.+?)(?:\.\d{1,3})?$/.exec(text) ?? [];
-    if (partitions.includes(partitionOf(verification) ?? '')) return text;
+    if (partitions.includes(partitionOf(verification) ?? '') || OF_CALLBACK.test(text)) return text;
     return `[masked ${createHmac('sha256', key).update(text).digest('hex').slice(0, 8)}]`;
   };
 
@@ -139,11 +141,12 @@ export function createBodyMask({ queues, partitions }: Shown): BodyMask {
     updatedAt: isoTime,
     expiresAt: isoTime,
   };
-  /** A job's data: `{ v, id }`, or a result as a CloudEvent. */
+  /** A job's data: `{ v, id }`, `{ v, receivedAt, sealed }` of a callback, or a result as a CloudEvent. */
   const payload = fields(
     {
       ...ofVerification,
       v: smallNumber,
+      receivedAt: unixTime,
       specversion: word(['1.0']),
       datacontenttype: word(['application/json']),
       source: word(partitions.map((partition) => `/otp/${partition}`)),
@@ -154,7 +157,7 @@ export function createBodyMask({ queues, partitions }: Shown): BodyMask {
     },
     'tell',
   );
-  const name = word([...OPERATIONS, 'inquiry', ...RESULT_TYPES]);
+  const name = word([...OPERATIONS, 'inquiry', 'callback', ...RESULT_TYPES]);
   const progress: Mask = (value) => (typeof value === 'number' && value >= 0 && value <= 100 ? value : masked(value));
   const retention: Mask = (value) => (isObject(value) ? fields({ age: number, count: number })(value) : boolean(value));
   const options = fields(

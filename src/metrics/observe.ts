@@ -19,6 +19,7 @@ export interface ObservedPartition {
 const OTP_WORDS = ['accepted', 'rejected', 'not_submitted', 'unknown'];
 const TRANSACTION_WORDS = ['succeeded', 'failed', 'pending', 'unknown', 'none'];
 const WIRES = ['answered', 'not_sent', 'lost'];
+const CALLBACK_OUTCOMES = ['matched', 'duplicate', 'unmatched', 'unreadable', 'refused'] as const;
 const RESULT_TYPES = ['awaiting', 'settled', 'review'];
 const INTAKE_CODES = [200, 202, 400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503];
 const RESULT_TYPE_PREFIX = 'otp.verification.';
@@ -70,6 +71,15 @@ export function observe(events: EventBus, metrics: Metrics, partitions: readonly
       metrics.verificationDuration.observe({ provider: partition }, sinceAcceptedMs / 1_000);
     }
   });
+  const countCallback = (provider: string, outcome: (typeof CALLBACK_OUTCOMES)[number]): void =>
+    metrics.callbacks.inc({ provider, outcome });
+  on('callback:received', ({ partition, repeated }) => {
+    if (repeated) countCallback(partition, 'duplicate'); // any other is counted when it is known what became of it
+  });
+  on('callback:refused', ({ partition }) => countCallback(partition, 'refused'));
+  on('callback:matched', ({ partition }) => countCallback(partition, 'matched'));
+  on('callback:unmatched', ({ partition }) => countCallback(partition, 'unmatched'));
+  on('callback:unreadable', ({ partition }) => countCallback(partition, 'unreadable'));
   on('partition:slowed', ({ partition }) => metrics.rateLimited.inc({ provider: partition }));
   on('resend:prevented', ({ partition }) => metrics.resendsPrevented.inc({ provider: partition }));
   on('send:late', ({ partition }) => metrics.sendsAfterDeadline.inc({ provider: partition }));
@@ -91,6 +101,7 @@ function startAtZero(metrics: Metrics, partitions: readonly ObservedPartition[])
     ]) {
       counter.inc({ provider }, 0);
     }
+    for (const outcome of CALLBACK_OUTCOMES) metrics.callbacks.inc({ provider, outcome }, 0);
     metrics.queueWait.zero({ provider });
     metrics.verificationDuration.zero({ provider });
     for (const call of inquires ? [...operations, 'inquiry'] : operations) {

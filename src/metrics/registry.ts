@@ -133,6 +133,13 @@ export const METRICS = {
     scope: 'per process',
     labels: ['provider'],
   },
+  callbacks: {
+    name: 'otp_callbacks_total',
+    type: 'counter',
+    help: 'Callbacks of a provider by what became of them: matched, duplicate, unmatched, unreadable or refused.',
+    scope: 'per process',
+    labels: ['provider', 'outcome'],
+  },
   resultsPublished: {
     name: 'otp_results_published_total',
     type: 'counter',

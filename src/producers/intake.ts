@@ -4,10 +4,11 @@
  * headers and none repeats what came in.
  */
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
-import express, { type Express, type NextFunction, type Request, type Response } from 'express';
+import express, { type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express';
 import { asError } from '../events.ts';
 import type { Secret } from '../secret.ts';
 import { type Acceptance, type AcceptDependencies, acceptParsed } from './accept.ts';
+import { type CallbackEntrance, type Receipt, receiveCallback } from './callbacks.ts';
 import { type Answer, problem } from './problem.ts';
 import { readVerification } from './reading.ts';
 import { acceptedResourceOf, resourceOf, type VerificationRecord, type VerificationResource } from './record.ts';
@@ -34,6 +35,8 @@ export interface IntakeClient {
 export interface IntakeDependencies extends AcceptDependencies {
   readonly clients: readonly IntakeClient[];
   readonly waiting: Waiting;
+  /** Without it no partition takes callbacks. */
+  readonly callbacks?: CallbackEntrance;
   /** Opens details that were sealed for GET, under the key that opens no codes. */
   openDetails?(sealed: string): Promise<unknown>;
   /** After this a Redis that does not answer counts as away. */
@@ -54,6 +57,7 @@ export function createIntake(deps: IntakeDependencies): Express {
   const { events, redis, waiting, timeLimitMs = TIME_LIMIT_MS } = deps;
   const clientOf = authentication(deps.clients);
   const parseJson = express.json({ limit: BODY_LIMIT_BYTES, inflate: false, strict: false, type: () => true });
+  const readBytes = express.raw({ limit: BODY_LIMIT_BYTES, inflate: false, type: () => true });
 
   const app = express();
   app.disable('x-powered-by');
@@ -70,6 +74,7 @@ export function createIntake(deps: IntakeDependencies): Express {
   });
   app.route('/v1/verifications').post(answerWith(enqueue)).all(methodNotAllowed('POST'));
   app.route('/v1/verifications/:id').get(answerWith(show)).all(methodNotAllowed('GET, HEAD'));
+  app.route('/v1/callbacks/:partition{/:token}').post(answerWith(callback)).all(methodNotAllowed('POST'));
   app.use((_request, response) => write(response, problem('not-found', 'No route has this path.')));
   app.use((error: unknown, _request: Request, response: Response, _next: NextFunction) => {
     // A path that is no UTF-8 names nothing; anything else is a fault of ours and says so without a word of its text.
@@ -178,6 +183,41 @@ export function createIntake(deps: IntakeDependencies): Express {
     }
   }
 
+  /** Needs no API key: the provider proves itself in its own way, over the bytes as they came. */
+  async function callback(request: Request, response: Response): Promise<Answer> {
+    const partition = String(request.params.partition);
+    const { callbacks } = deps;
+    const bound = callbacks?.of(partition) ?? null;
+    if (!callbacks || !bound) return problem('not-found', 'No partition that takes callbacks has this name.');
+    const unreadable = await readWith(readBytes, request, response);
+    if (unreadable) return unreadable;
+
+    const { token } = request.params;
+    const proof = {
+      headers: Object.fromEntries(
+        Object.entries(request.headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value]),
+      ) as Record<string, string>,
+      pathToken: token === undefined ? null : String(token),
+      rawBody: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
+    };
+    let receipt: Receipt;
+    try {
+      receipt = await within(timeLimitMs, receiveCallback(partition, bound, proof, { ...deps, callbacks }));
+    } catch (error) {
+      events.emit('machinery:failed', { where: 'intake: storing a callback', error: asError(error) });
+      return unavailable('It is not known whether the callback was stored. Repeat it.');
+    }
+    switch (receipt.kind) {
+      case 'refused':
+        return problem('unauthorized', 'The callback does not carry the proof that this partition asks for.');
+      case 'full':
+        return unavailable('Too many callbacks wait to be read. Nothing was kept of this one: repeat it.', 60_000);
+      case 'stored':
+        return { status: 200, headers: {}, body: receipt.acknowledgement };
+    }
+    return receipt satisfies never;
+  }
+
   async function watch(
     id: string,
     enough: (record: VerificationRecord) => boolean,
@@ -213,7 +253,11 @@ export function createIntake(deps: IntakeDependencies): Express {
     if (mediaType.trim().toLowerCase() !== 'application/json') {
       return problem('unsupported-media-type', 'The Content-Type must be application/json.');
     }
-    const error = await new Promise<unknown>((resolve) => parseJson(request, response, resolve));
+    return await readWith(parseJson, request, response);
+  }
+
+  async function readWith(read: RequestHandler, request: Request, response: Response): Promise<Answer | null> {
+    const error = await new Promise<unknown>((resolve) => read(request, response, resolve));
     if (error === undefined) return null;
     switch ((error as { status?: unknown }).status) {
       case 413:
@@ -303,8 +347,8 @@ function invalid(errors: readonly FieldFault[]): Answer {
   );
 }
 
-function unavailable(detail: string): Answer {
-  return problem('unavailable', detail, retryAfter(1_000));
+function unavailable(detail: string, retryAfterMs = 1_000): Answer {
+  return problem('unavailable', detail, retryAfter(retryAfterMs));
 }
 
 function retryAfter(ms: number): { headers: Record<string, string> } {

@@ -10,6 +10,10 @@ import { z } from 'zod';
 export const jobSchema = z.strictObject({ v: z.literal(1), id: z.string() });
 export type VerificationJob = z.infer<typeof jobSchema>;
 
+/** A callback's body holds a customer's data, so it is sealed like a code. `receivedAt` in Unix ms by the clock of Redis. */
+export const callbackJobSchema = z.strictObject({ v: z.literal(1), receivedAt: z.int(), sealed: z.string() });
+export type CallbackJob = z.infer<typeof callbackJobSchema>;
+
 export const RESULTS_QUEUE = 'otp-results';
 
 /** `cepta_019f…`: the partition, then 32 hex characters that sort by time. It says where the verification lives. */
@@ -31,6 +35,8 @@ export interface PartitionKeys {
   readonly prefix: string;
   readonly queue: string;
   readonly inquiryQueue: string;
+  /** What the provider reported by itself, until somebody has read it. */
+  readonly callbackQueue: string;
   /** Every verification that is not final, with the time at which something must have happened. */
   readonly due: string;
   /** Those that await proof, with the time since when. */
@@ -46,10 +52,14 @@ export interface PartitionKeys {
   readonly epoch: string;
   /** Who has written back what it knew, after the server has changed. */
   readonly asserted: string;
+  /** What persons have settled or asked for: a stream that outlives the records. */
+  readonly audit: string;
   /** Workers by their last beat; one that ended in order is not among them. */
   readonly workers: string;
   record(id: string): string;
   transaction(reference: string): string;
+  /** Holds the reference of the transaction that the provider also calls by this name. */
+  alias(identifier: string): string;
   heartbeat(worker: string): string;
   token(call: string, cacheKey: string): string;
 }
@@ -60,6 +70,7 @@ export function partitionKeys(partition: string): PartitionKeys {
     prefix,
     queue: `otp-${partition}`,
     inquiryQueue: `otp-${partition}-inquiry`,
+    callbackQueue: `otp-${partition}-callback`,
     due: `${prefix}:due`,
     awaiting: `${prefix}:awaiting`,
     review: `${prefix}:review`,
@@ -67,11 +78,13 @@ export function partitionKeys(partition: string): PartitionKeys {
     rate: `${prefix}:rate`,
     inquiryRate: `${prefix}:inquiry-rate`,
     sweep: `${prefix}:sweep`,
+    audit: `${prefix}:audit`,
     epoch: `${prefix}:epoch`,
     asserted: `${prefix}:epoch-asserted`,
     workers: `${prefix}:workers`,
     record: (id) => `${prefix}:v:${id}`,
     transaction: (reference) => `${prefix}:ref:${reference}`,
+    alias: (identifier) => `${prefix}:alias:${identifier}`,
     heartbeat: (worker) => `${prefix}:worker:${worker}`,
     token: (call, cacheKey) => `${prefix}:token:${call}:${cacheKey}`,
   };

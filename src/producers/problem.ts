@@ -10,7 +10,7 @@ export interface Answer {
 const PROBLEMS = {
   'malformed-json': { status: 400, title: 'The body is no JSON' },
   'invalid-request': { status: 400, title: 'The request does not fit' },
-  unauthorized: { status: 401, title: 'The API key is missing or not known' },
+  unauthorized: { status: 401, title: 'The proof of who calls is missing or wrong' },
   'partition-not-allowed': { status: 403, title: 'The partition is not allowed to this client' },
   'not-found': { status: 404, title: 'There is nothing here' },
   'method-not-allowed': { status: 405, title: 'The method is not allowed here' },

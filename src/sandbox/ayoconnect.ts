@@ -93,6 +93,12 @@ const words = {
   reversed: '04',
 } as const satisfies Record<Transaction['stage'], string>;
 
+/**
+ * The callback's words have six to ten letters in the one form that could be read.
+ * https://docs.payments.of.ayoconnect.id/docs/callbacks
+ */
+const callbackWords = { paid: 'SUCCESS', failed: 'FAILED', reversed: 'REFUNDED' } as const;
+
 const descriptions: Readonly<Record<string, string>> = {
   '00': 'SUCCESS',
   '01': 'INITIATED',
@@ -143,7 +149,7 @@ export async function ayoconnect(
     () => (header(call, 'x-timestamp') === undefined ? refusedWith(service, '40002', 'X-TIMESTAMP missing') : null),
     () => (timeOf(header(call, 'x-timestamp')) === null ? refusedWith(service, '40001', 'X-TIMESTAMP format') : null),
     () =>
-      isFresh(timeOf(header(call, 'x-timestamp')) ?? 0, Date.now())
+      isFresh(timeOf(header(call, 'x-timestamp')) ?? 0, world.now())
         ? null
         : refusedWith(service, '40100', 'X-TIMESTAMP more than five minutes off'),
   ];
@@ -216,7 +222,7 @@ export async function ayoconnect(
     world.ledger.write({ provider, call: name, reference: null, event: 'token_issued' });
     const answer = snap(name, '20000', undefined, {
       tokenType: 'BearerToken',
-      responseTime: new Date().toISOString().replaceAll(/[-:TZ]|\.\d+/g, ''),
+      responseTime: new Date(world.now()).toISOString().replaceAll(/[-:TZ]|\.\d+/g, ''),
       accessToken,
       expiresIn: tokenLifetimeSeconds,
     });
@@ -320,6 +326,32 @@ export async function ayoconnect(
     provider,
     credentials,
     options: { signatureEncoding: encoding },
+    rateLimited: (call) =>
+      snap(call in snapServices ? (call as Service) : 'verify', '42900', 'refused', {}, { 'retry-after': '1' }),
+    expireToken(call, which) {
+      const presented = bearer(header(call, which === 'application' ? 'authorization' : 'authorization-customer'));
+      const known = tokens.get(presented ?? '');
+      if (known) known.expiresAt = 0;
+      return known !== undefined;
+    },
+    callback(transaction, says, secret, respell) {
+      const flow = flows.get(transaction.reference);
+      const unbinding = flow?.action === 'unbinding';
+      const { word } = transaction;
+      const body = {
+        ...echo(transaction),
+        latestTransactionStatus: word === undefined || /^\d{7}$/.test(word) ? callbackWords[says] : word,
+        transactionStatusDesc: callbackWords[says],
+        additionalInfo: {
+          'X-External-ID': flow?.externalId ?? '',
+          // Callbacks carry the service code of the call they report on.
+          responseCode: `${says === 'failed' ? '403' : '200'}${unbinding ? '09' : '54'}${says === 'failed' ? '05' : '00'}`,
+          flow: unbinding ? 'UNBIND_ACCOUNT' : 'DIRECT_DEBIT',
+        },
+      };
+      const token = secret === 'right' ? credentials.callbackToken : randomBytes(24).toString('hex');
+      return { path: '', headers: { authorization: `Bearer ${token}` }, body: respell(JSON.stringify(body)) };
+    },
     handle(call) {
       const route = call.method === 'POST' ? call.url : '';
       if (route === `${base}/access-token/b2b`) return issueToken(call, 'b2bToken');

@@ -4,7 +4,7 @@
  *   https://beqelal.net/docs/payments/authorize-payment
  *   https://beqelal.net/docs/error-handling
  */
-import { randomBytes, randomInt } from 'node:crypto';
+import { createHmac, randomBytes, randomInt } from 'node:crypto';
 import { firstRefusal, isJson, jsonObject, matches, sameText, strangers } from './checks.ts';
 import { attend, type Handled, type Phrases, type ProviderSide, type Transaction, type World } from './desk.ts';
 import { type Answer, type IncomingCall, json, type Told } from './server.ts';
@@ -25,6 +25,10 @@ const invalidOtp = () => error(400, '450', 'INVALID_OTP', 'The OTP is invalid.',
 const withoutBody = (status: number): Answer => ({ ...json(status, '', 'nothing'), body: '' });
 const unauthorized = () => error(401, '401', 'UNAUTHORIZED', 'Invalid app-id or api-key', 'refused');
 
+/** No 429 is documented, so the other side can rely on nothing. */
+const rateLimited = () =>
+  error(429, '429', 'TOO_MANY_REQUESTS', 'Too many requests.', 'nothing', { 'retry-after': '1' });
+
 const phrases: Phrases = {
   accepted: (transaction) => json(200, payment(transaction, 'PROCESSED'), 'accepted'),
   strange: (transaction) => json(200, payment(transaction, 'PONDERING')),
@@ -44,12 +48,19 @@ const phrases: Phrases = {
     credentials_refused: () =>
       error(479, '479', 'UNAUTHORIZED_IP_ACCESS', 'Unauthorized IP address access.', 'refused'),
     app_refused: unauthorized,
-    // No 429 is documented, so the other side can rely on nothing.
-    rate_limited: () => error(429, '429', 'TOO_MANY_REQUESTS', 'Too many requests.', 'nothing', { 'retry-after': '1' }),
+    rate_limited: rateLimited,
   },
 };
 
-export function beqelal(world: World): ProviderSide {
+/** The page that describes the callback could not be read, so each of these is a guess that can be changed. */
+export interface BeqelalCallback {
+  /** Whether the body names the reference; true. Without it only `id` says which payment is meant. */
+  reference?: boolean;
+  /** The proof: this header, with the HMAC of the raw body in hex. Without it the secret is the last part of the path. */
+  hmac?: { header: string; algorithm: string };
+}
+
+export function beqelal(world: World, { reference: namesReference = true, hmac }: BeqelalCallback = {}): ProviderSide {
   const credentials = {
     appId: `app_${randomBytes(8).toString('hex')}`,
     apiKey: randomBytes(24).toString('hex'),
@@ -92,7 +103,16 @@ export function beqelal(world: World): ProviderSide {
   return {
     provider,
     credentials,
-    options: { otpEncoding: 'auto' },
+    options: { otpEncoding: 'auto', ...(hmac ? { callbackHmac: hmac } : {}) },
+    rateLimited,
+    callback(transaction, says, secret, respell) {
+      const key = secret === 'right' ? credentials.callbackSecret : randomBytes(24).toString('hex');
+      const content = payment(transaction, says === 'paid' ? 'PROCESSED' : 'FAILED');
+      const body = respell(JSON.stringify(namesReference ? { ...content, reference: transaction.reference } : content));
+      if (!hmac) return { path: `/${key}`, headers: {}, body };
+      const signature = createHmac(hmac.algorithm, key).update(body).digest('hex');
+      return { path: '', headers: { [hmac.header.toLowerCase()]: signature }, body };
+    },
     handle(call) {
       if (call.method === 'POST' && call.url === '/api/v1/payment/authorize') return authorize(call);
       world.ledger.write({ provider, call: 'unknown', reference: null, event: 'refused', detail: 'no such path' });
@@ -115,8 +135,9 @@ function payment(transaction: Transaction, status: string) {
   const amount = Number((transaction.reported ?? transaction.asked).value);
   const fee = 2;
   const done = status === 'PROCESSED';
+  transaction.echo.id ??= `S${randomInt(100_000_000, 999_999_999)}`; // the callback names what the answer named
   return {
-    id: `S${randomInt(100_000_000, 999_999_999)}`,
+    id: transaction.echo.id,
     bank_name: 'Sandbox Bank',
     merchant: 'Sandbox Merchant',
     merchant_phone: '251900000000',

@@ -6,7 +6,7 @@
  *   https://docs.cepta.co/api-reference/authentication
  *   https://docs.cepta.co/api-reference/errors
  */
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHash, createHmac, randomBytes } from 'node:crypto';
 import {
   type Check,
   firstRefusal,
@@ -146,7 +146,29 @@ const words = {
   reversed: 'reversed',
 } as const satisfies Record<Transaction['stage'], string>;
 
-export function cepta(world: World, authScheme: 'secret' | 'hmac'): ProviderSide {
+/** Where a callback names its transaction: the pages show three spellings, and none of the callback itself. */
+export const ceptaCallbackShapes = [
+  'data.transactionReference',
+  'data.transactionRef',
+  'data.TransactionRef',
+  'transactionReference',
+  'transactionRef',
+  'TransactionRef',
+] as const;
+
+export interface CeptaCallback {
+  /** data.transactionReference; `rotating` takes one after the other. */
+  shape?: (typeof ceptaCallbackShapes)[number] | 'rotating';
+  /** Between secret key and merchant id before they are hashed: nothing, or the ' | ' of the printed example. */
+  separator?: '' | ' | ';
+}
+
+export function cepta(
+  world: World,
+  authScheme: 'secret' | 'hmac',
+  { shape = ceptaCallbackShapes[0], separator = '' }: CeptaCallback = {},
+): ProviderSide {
+  let callbacks = 0;
   const credentials = {
     secretKey: `sk_${randomBytes(24).toString('hex')}`,
     accessKey: `ak_${randomBytes(12).toString('hex')}`,
@@ -163,7 +185,7 @@ export function cepta(world: World, authScheme: 'secret' | 'hmac'): ProviderSide
       authorization === undefined &&
       sameText(call.headers['x-access-key'], credentials.accessKey) &&
       matches(ts, /^\d{10}$/) &&
-      isFresh(Number(ts) * 1000, Date.now()) &&
+      isFresh(Number(ts) * 1000, world.now()) &&
       sameText(
         call.headers['x-access-signature'],
         createHmac('sha256', credentials.secretKey).update(signed).digest('hex'),
@@ -215,7 +237,7 @@ export function cepta(world: World, authScheme: 'secret' | 'hmac'): ProviderSide
     if (refusal || reference === null) return refuse('inquiry', reference, refusal ?? field('TransactionRef'));
     const answer = inquire(world, provider, reference, {
       word: (transaction) => words[transaction.stage],
-      answer: (transaction, status) => plain(200, state(transaction, status)),
+      answer: (transaction, status) => plain(200, state(transaction, status, transaction.stage === 'paid')),
       server_error: serverError,
       rate_limited: rateLimited,
     });
@@ -231,6 +253,19 @@ export function cepta(world: World, authScheme: 'secret' | 'hmac'): ProviderSide
     provider,
     credentials,
     options: { authScheme, signQuery: true },
+    rateLimited,
+    // https://docs.cepta.co/advance-concept/webhooks: the hash covers no body and never changes.
+    callback(transaction, says, secret, respell) {
+      const secretKey = secret === 'right' ? credentials.secretKey : `sk_${randomBytes(24).toString('hex')}`;
+      const hash = createHash('sha512').update(`${secretKey}${separator}${credentials.merchantId}`).digest('hex');
+      const told = state(transaction, transaction.word ?? words[says], says === 'paid');
+      const chosen = shape === 'rotating' ? ceptaCallbackShapes[callbacks++ % ceptaCallbackShapes.length] : shape;
+      const [, nested, name = ''] = /^(data\.)?(\w+)$/.exec(chosen ?? '') ?? [];
+      const { transactionReference, ...data } = told.data;
+      const named = { [name]: transactionReference, ...data };
+      const body = respell(JSON.stringify(nested ? { ...told, data: named } : named));
+      return { path: '', headers: { 'hash-key': hash }, body };
+    },
     handle(call) {
       if (call.method === 'POST' && call.url === '/api/v1/pay/validate-otp') return validate(call);
       if (call.method === 'GET' && call.path === '/api/v1/pay/confirm-status') return confirm(call);
@@ -243,8 +278,7 @@ export function cepta(world: World, authScheme: 'secret' | 'hmac'): ProviderSide
 }
 
 /** confirm-status: amounts are numbers here, though a string in validate-otp. */
-function state(transaction: Transaction, status: string) {
-  const paid = transaction.stage === 'paid';
+function state(transaction: Transaction, status: string, paid: boolean) {
   const amount = Number((transaction.reported ?? transaction.asked).value);
   return {
     status: true, // the question was answered; it does not say that money moved

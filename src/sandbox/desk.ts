@@ -4,8 +4,17 @@
  *
  * No provider documents that submitting a code twice is harmless, so here it is not: every accepted submission charges.
  */
-import { type DoorPhrase, type Fault, type FaultName, faultOf, type MoneyCourse, type Ruling } from './faults.ts';
-import type { Amount, LedgerBook, LedgerCall, SandboxProvider } from './ledger.ts';
+import {
+  busy,
+  type CallbackTrick,
+  type DoorPhrase,
+  type Fault,
+  type FaultName,
+  faultOf,
+  type MoneyCourse,
+  type Ruling,
+} from './faults.ts';
+import type { Amount, LedgerBook, LedgerCall, Said, SandboxProvider } from './ledger.ts';
 import { type MagicValue, magicOtp } from './magic.ts';
 import type { Answer, IncomingCall } from './server.ts';
 
@@ -26,6 +35,8 @@ export interface Transaction {
   echo: Record<string, string>;
   /** Door faults this reference has met, each with the token that met it. */
   met: Map<FaultName, string>;
+  /** What happens to its callback, by magic value. */
+  callbackTrick?: CallbackTrick;
 }
 
 /** When a provider moves the money of an accepted code. */
@@ -44,6 +55,19 @@ export interface World {
   transaction(provider: SandboxProvider, reference: string): Transaction;
   /** Runs after settleAfterMs, at once when that is 0, never once the sandbox is closed. */
   later(work: () => void): void;
+  /** The provider's clock, which may be off. */
+  now(): number;
+  /** The payment has ended: time for a callback. */
+  ended(transaction: Transaction, as: Said): void;
+  /** From now on everybody who calls this provider is told to wait; answers for how many seconds. */
+  storm(provider: SandboxProvider): number;
+}
+
+/** A callback as its provider writes it; `path` follows the URL it was given. */
+export interface CallbackLetter {
+  path: string;
+  headers: Record<string, string>;
+  body: string;
 }
 
 export interface ProviderSide {
@@ -51,7 +75,18 @@ export interface ProviderSide {
   credentials: Record<string, string>;
   options: Record<string, unknown>;
   handle(call: IncomingCall): Handled;
+  /** 429 for any call, with what it lets the client know. */
+  rateLimited(call: LedgerCall): Answer;
+  /** The token this call presents is taken no more; false when it presents none. */
+  expireToken?(call: IncomingCall, which: 'application' | 'customer'): boolean;
+  /**
+   * The callback that says so, proved by this secret; null where the provider sends none. `respell` changes the body
+   * before it is signed.
+   */
+  callback?(transaction: Transaction, says: Said, secret: 'right' | 'wrong', respell: Respell): CallbackLetter | null;
 }
+
+export type Respell = (body: string) => string;
 
 /** An answer with what the ledger needs to know of the call it ends. */
 export interface Handled {
@@ -120,7 +155,7 @@ export function attend(world: World, phrases: Phrases, submission: Submission): 
 
   let answer: Answer | undefined;
   for (const name of magic?.faults ?? []) {
-    answer ??= atTheDoor(faultOf(name), name, transaction, submission, phrases, book);
+    answer ??= atTheDoor(world, faultOf(name), name, transaction, submission, phrases, book);
   }
   if (!answer && submission.fixed?.effect === 'unseen') {
     book('refused', { detail: 'magic: the answer was asked for' });
@@ -134,6 +169,7 @@ export function attend(world: World, phrases: Phrases, submission: Submission): 
   for (const name of magic?.faults ?? []) {
     const fault = faultOf(name);
     if (fault.place === 'wire') answer = fault.spoil(answer, () => phrases.strange(transaction));
+    if (fault.place === 'time') answer = { ...answer, hold: fault.hold };
   }
   return answer;
 }
@@ -141,6 +177,7 @@ export function attend(world: World, phrases: Phrases, submission: Submission): 
 type Book = (event: Parameters<LedgerBook['write']>[0]['event'], more?: object) => void;
 
 function atTheDoor(
+  world: World,
   fault: Fault,
   name: FaultName,
   transaction: Transaction,
@@ -153,14 +190,22 @@ function atTheDoor(
     book('dropped', { detail: `magic: ${name}` });
     return { status: 0, contentType: '', body: '', delivery: 'reset', told: 'nothing' };
   }
-  const token = submission.tokens?.[fault.phrase] ?? '';
+  const { phrase } = fault;
+  const token = phrase === 'busy' || phrase === 'storm' ? '' : (submission.tokens?.[phrase] ?? '');
   const metBefore = transaction.met.get(name);
   if (fault.lasts === 'once' && metBefore !== undefined) return undefined;
   if (fault.lasts === 'until_another_token' && metBefore !== undefined && metBefore !== token) return undefined;
   if (metBefore === undefined) transaction.met.set(name, token);
   book('refused', { detail: `magic: ${name}` });
-  return phraseFor(phrases.doors, fault.phrase, transaction)();
+  if (phrase === 'busy') return busy();
+  if (phrase !== 'storm') return phraseFor(phrases.doors, phrase, transaction)();
+  return retryAfter(phraseFor(phrases.doors, 'rate_limited', transaction)(), world.storm(submission.provider));
 }
+
+export const retryAfter = (answer: Answer, seconds: number): Answer => ({
+  ...answer,
+  headers: { ...answer.headers, 'retry-after': String(seconds) },
+});
 
 function atTheDesk(
   world: World,
@@ -197,6 +242,8 @@ function atTheDesk(
     return answer;
   }
 
+  const trick = found.find((fault) => fault.place === 'callback')?.trick;
+  if (trick) transaction.callbackTrick = trick;
   const ruling = found.find((fault) => fault.place === 'desk')?.ruling;
   // A reference without tries takes no code any more, not even the right one.
   if (transaction.wrongTries >= triesPerReference && submission.code !== undefined) {
@@ -260,6 +307,7 @@ function accept(
   }
   if (submission.charging === 'never') {
     book('code_accepted', unclear);
+    world.later(() => world.ended(transaction, 'paid'));
     return;
   }
   const { asked } = transaction;
@@ -283,6 +331,7 @@ function accept(
     if (submission.charging === 'on_approval') charge();
     if (course.ends === 'reversed') book('reversed', { amount });
     transaction.stage = course.ends === 'reversed' ? 'reversed' : 'paid';
+    world.ended(transaction, transaction.stage);
   };
   if (submission.charging !== 'on_approval') charge();
   if (submission.charging === 'inside_the_call') end();
@@ -295,6 +344,7 @@ function endWithoutMoney(world: World, submission: Submission, transaction: Tran
     if (transaction.stage === 'paid' || transaction.stage === 'reversed') return; // another code was taken meanwhile
     transaction.stage = 'failed';
     book('not_charged');
+    world.ended(transaction, 'failed');
   };
   if (submission.charging === 'inside_the_call') end();
   else world.later(end);

@@ -11,8 +11,9 @@
  *
  * Faults of different places combine: magic.ts names them in lists. fault-plan.ts draws them at random.
  */
-import { nullObjects, swapTypes } from './type-faults.ts';
+
 import type { Answer } from './server.ts';
+import { nullObjects, swapTypes } from './type-faults.ts';
 
 /** What a provider's business layer can say of a code. A provider file has a phrase for each that it documents. */
 export type Ruling =

@@ -27,6 +27,8 @@ const error = (status: number, code: string, message: string, told?: Told, heade
 const badRequest = (told: Told) => error(400, 'BAD_REQUEST', 'Bad Request', told);
 const requireLogin = () => error(401, 'REQUIRE_LOGIN', 'Not Authorised', 'refused');
 const withoutBody = (status: number): Answer => ({ ...json(status, '', 'nothing'), body: '' });
+/** No 429 is documented, so the other side can rely on nothing. */
+const rateLimited = () => error(429, 'TOO_MANY_REQUESTS', 'Too many requests', 'nothing', { 'retry-after': '1' });
 
 const words = {
   awaiting_code: 'pending',
@@ -50,8 +52,7 @@ const phrases: Phrases = {
   },
   doors: {
     credentials_refused: requireLogin,
-    // No 429 is documented, so the other side can rely on nothing.
-    rate_limited: () => error(429, 'TOO_MANY_REQUESTS', 'Too many requests', 'nothing', { 'retry-after': '1' }),
+    rate_limited: rateLimited,
   },
 };
 
@@ -102,7 +103,7 @@ export function helloClever(world: World): ProviderSide {
       word: (transaction) => words[transaction.stage],
       answer: (transaction, status) => json(200, payin(transaction, status)),
       server_error: () => error(500, 'INTERNAL_SERVER_ERROR', 'Something went wrong'),
-      rate_limited: () => error(429, 'TOO_MANY_REQUESTS', 'Too many requests', undefined, { 'retry-after': '1' }),
+      rate_limited: rateLimited,
     });
     return { call: 'inquiry', reference, answer };
   }
@@ -111,6 +112,15 @@ export function helloClever(world: World): ProviderSide {
     provider,
     credentials,
     options: {},
+    rateLimited,
+    // Sent when the status becomes received or return_received, and otherwise not: https://docs.helloclever.co/webhooks/
+    callback(transaction, says, secret, respell) {
+      const status = says === 'failed' ? 'expired' : (transaction.word ?? words[says]);
+      if (status !== 'received' && status !== 'return_received') return null;
+      const authorization = secret === 'right' ? credentials.callbackSecret : randomBytes(24).toString('hex');
+      const body = { ...payin(transaction, status), paid_amount: paidOf(transaction) };
+      return { path: '', headers: { authorization }, body: respell(JSON.stringify(body)) };
+    },
     handle(call) {
       if (call.method === 'POST' && call.url === '/api/v2/payins/confirm_otp') return confirm(call);
       if (call.method === 'GET' && call.path === '/api/v2/payins/detail') return detail(call);
@@ -129,6 +139,9 @@ function refuse(
   world.ledger.write({ provider, call, reference, event: 'refused', detail });
   return { call, reference, answer };
 }
+
+/** What was paid, or what a callback that claims a payment would have to name. */
+const paidOf = ({ paid, asked }: Transaction) => Number((paid ?? asked).value);
 
 /** The members of the documented schema; amounts are numbers there. */
 function payin(transaction: Transaction, status: string) {

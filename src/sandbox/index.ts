@@ -5,27 +5,33 @@
  * two means something. docs/sandbox.md says what is simulated and what is not.
  */
 import { ayoconnect } from './ayoconnect.ts';
-import { beqelal } from './beqelal.ts';
-import { cepta } from './cepta.ts';
+import { type BeqelalCallback, beqelal } from './beqelal.ts';
+import { callbackOffice } from './callbacks.ts';
+import { type CeptaCallback, cepta } from './cepta.ts';
 import { control } from './control.ts';
 import { openTransaction, type ProviderSide, type Transaction, type World } from './desk.ts';
+import { type FaultPlan, faultPlan } from './fault-plan.ts';
 import { helloClever } from './hello-clever.ts';
 import { type Ledger, openLedger, type SandboxProvider, sandboxProviders } from './ledger.ts';
 import { lipaLater } from './lipa-later.ts';
+import { receive, stormWatch } from './reception.ts';
 import { type Listener, listen } from './server.ts';
 
+export { FaultSpecError, type PlanFaultName, planFaults } from './fault-plan.ts';
 export { type FaultName, faults } from './faults.ts';
 export {
   type Amount,
+  type Invariants,
   type Ledger,
   type LedgerEntry,
   type LedgerEvent,
   type SandboxProvider,
+  type SummaryRow,
   sandboxProviders,
   type TransactionView,
 } from './ledger.ts';
 export { type MagicValue, magicValues } from './magic.ts';
-export type { Verdict } from './verdict.ts';
+export type { Knowing, Verdict } from './verdict.ts';
 
 export interface SandboxOptions {
   /** 127.0.0.1 */
@@ -45,6 +51,18 @@ export interface SandboxOptions {
   ayoconnectSignatureEncoding?: 'hex' | 'base64';
   /** PKCS#8 PEM; a fresh RSA key of 2048 bits. Making one takes some 200 ms, which many starts in a row may save. */
   ayoconnectPrivateKey?: string;
+  /** Where each provider reports; none is sent to a provider's client without a URL. */
+  callbacks?: Partial<Record<SandboxProvider, { url: string }>>;
+  /** Pauses before an unacknowledged callback is repeated, scaled down from 1, 2 and 5 minutes; 1000, 2000, 5000. */
+  callbackRetryMs?: readonly number[];
+  beqelalCallback?: BeqelalCallback;
+  ceptaCallback?: CeptaCallback;
+  /** Faults that hit at random, such as 'commit_then_reset=0.05,slow=0.1:300'; none. docs/sandbox.md lists them. */
+  faults?: string;
+  /** The same seed and the same requests give the same faults; 1. */
+  seed?: number;
+  /** How long the magic value for a slow answer holds it back; 1000. */
+  slowMs?: number;
 }
 
 /** What a configuration file's entry for this provider needs. */
@@ -63,12 +81,19 @@ export interface Sandbox extends AsyncDisposable {
   takeDown(provider: SandboxProvider, forMs?: number): Promise<void>;
   /** The provider listens on its port again; nothing happens when it does already. */
   bringUp(provider: SandboxProvider): Promise<void>;
+  /** Where this provider reports from now on; null for nowhere. */
+  setCallback(provider: SandboxProvider, url: string | null): void;
+  readonly callbacks: Partial<Record<SandboxProvider, string>>;
+  /** Replaces the running plan of faults; '' ends it. Throws a FaultSpecError and leaves all as it was. */
+  setFaults(spec: string, seed?: number): void;
+  readonly faults: { spec: string; seed: number };
   close(): Promise<void>;
 }
 
 export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
   const host = options.host ?? '127.0.0.1';
   const settleAfterMs = options.settleAfterMs ?? 300;
+  let plan: FaultPlan = faultPlan(options.faults ?? '', options.seed);
   const ledger = openLedger(options.ledgerFile);
   const timers = new Set<NodeJS.Timeout>();
   const transactions = new Map<string, Transaction>();
@@ -92,14 +117,35 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       return known;
     },
     later: (work) => (settleAfterMs <= 0 ? work() : after(settleAfterMs, work)),
+    now: () => Date.now() + plan.clockSkewMs,
+    ended: (transaction, as) => callbacks.ended(transaction, as),
+    storm: (provider) => storms.begin(provider, 1000),
   };
+
+  const storms = stormWatch();
+  const callbacks = callbackOffice({
+    ledger,
+    plan: () => plan,
+    sideOf: (provider) => sides[provider],
+    after,
+    retryMs: options.callbackRetryMs ?? [1000, 2000, 5000],
+  });
 
   const sides: Record<SandboxProvider, ProviderSide> = {
     'hello-clever': helloClever(world),
     'lipa-later': lipaLater(world),
     ayoconnect: await ayoconnect(world, options.ayoconnectSignatureEncoding ?? 'hex', options.ayoconnectPrivateKey),
-    beqelal: beqelal(world),
-    cepta: cepta(world, options.ceptaAuthScheme ?? 'secret'),
+    beqelal: beqelal(world, options.beqelalCallback),
+    cepta: cepta(world, options.ceptaAuthScheme ?? 'secret', options.ceptaCallback),
+  };
+  const house = {
+    world,
+    plan: () => plan,
+    callbacks,
+    storms,
+    pause: (ms: number) => new Promise<void>((resolve) => after(ms, resolve)),
+    slowMs: options.slowMs ?? 1000,
+    patienceMs: settleAfterMs + 1000,
   };
 
   const listeners = new Map<SandboxProvider, Listener>();
@@ -138,6 +184,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     for (const timer of timers) clearTimeout(timer);
     for (const provider of comingBack.keys()) stayAsItIs(provider);
     await Promise.all([...listeners.values(), controlListener].map((listener) => listener?.takeDown()));
+    await callbacks.close();
     ledger.close();
   };
 
@@ -147,26 +194,35 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       const listener = await listen(
         host,
         options.ports?.[provider] ?? 0,
-        (call) => {
-          const { call: name, reference, answer } = side.handle(call);
-          ledger.write({
-            provider,
-            call: name,
-            reference,
-            event: 'answered',
-            detail: answer.delivery === 'whole' ? String(answer.status) : answer.delivery,
-            ...(answer.told === undefined ? {} : { told: answer.told }),
-          });
-          return answer;
-        },
+        (call) => receive(house, side, call),
         options.answerDelayMs,
       );
       listeners.set(provider, listener);
       providers[provider] = { baseUrl: listener.url, credentials: side.credentials, options: side.options };
     }
-    const started = { providers: providers as Record<SandboxProvider, SandboxEntry>, takeDown, bringUp, ledger };
+    for (const [provider, { url }] of Object.entries(options.callbacks ?? {})) {
+      callbacks.setUrl(provider as SandboxProvider, url);
+    }
+    const started = {
+      host,
+      providers: providers as Record<SandboxProvider, SandboxEntry>,
+      ledger,
+      takeDown,
+      bringUp,
+      setCallback: callbacks.setUrl,
+      get callbacks() {
+        return callbacks.urls();
+      },
+      setFaults(spec: string, seed?: number) {
+        plan = faultPlan(spec, seed);
+        storms.calm();
+      },
+      get faults() {
+        return { spec: plan.spec, seed: plan.seed };
+      },
+    };
     controlListener = await listen(host, options.controlPort ?? 0, (call) => control(started, call));
-    return { ...started, host, control: { url: controlListener.url }, close, [Symbol.asyncDispose]: close };
+    return Object.assign(started, { control: { url: controlListener.url }, close, [Symbol.asyncDispose]: close });
   } catch (error) {
     await close(); // a port that was taken leaves nothing listening
     throw error;

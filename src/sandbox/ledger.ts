@@ -4,12 +4,15 @@
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
 import type { Told } from './server.ts';
-import { expectedOutcome, type Verdict } from './verdict.ts';
+import { expectedOutcome, type Knowing, type Verdict } from './verdict.ts';
 
 export const sandboxProviders = ['hello-clever', 'lipa-later', 'ayoconnect', 'beqelal', 'cepta'] as const;
 export type SandboxProvider = (typeof sandboxProviders)[number];
 
-export type LedgerCall = 'verify' | 'send' | 'inquiry' | 'token' | 'b2bToken' | 'b2b2cToken' | 'unknown';
+export type LedgerCall = 'verify' | 'send' | 'inquiry' | 'token' | 'b2bToken' | 'b2b2cToken' | 'callback' | 'unknown';
+
+/** What a callback says of its payment. */
+export type Said = 'paid' | 'failed' | 'reversed';
 
 export type LedgerEvent =
   /** A request arrived and could be read. */
@@ -31,8 +34,16 @@ export type LedgerEvent =
   | 'otp_sent'
   | 'inquiry'
   | 'token_issued'
+  /** A fault of the running plan hits; `detail` is its name. */
+  | 'fault'
+  /** A callback is about to be sent. */
+  | 'callback_sent'
+  /** What it was answered with: `detail` is the HTTP status, or why none came. */
+  | 'callback_answered'
   /** The last entry of a call, written before the first byte of its answer; `told` is what the client can learn. */
-  | 'answered';
+  | 'answered'
+  /** The client had gone before its answer could leave: it knows nothing of what `answered` says. */
+  | 'undelivered';
 
 export interface Amount {
   /** Decimal, two places. */
@@ -56,6 +67,16 @@ export interface LedgerEntry {
   triesLeft?: number;
   /** The documentation does not settle which words this must end with. */
   unclear?: true;
+  /** Of a callback: what it says. */
+  says?: Said;
+  /** Of a callback: it does not say what happened (untrue), proves nothing (wrong_secret), or is misspelled. */
+  trick?: 'untrue' | 'wrong_secret' | 'wrong_types';
+  /** Of a callback: the reference it names, when that is not the payment's own. */
+  names?: string;
+  /** Of a callback: the first sending is 1, each repetition after a refusal one more. */
+  attempt?: number;
+  /** Of an answered callback: the answer was a 2xx. */
+  acknowledged?: boolean;
   detail?: string;
 }
 
@@ -72,13 +93,28 @@ export interface TransactionView {
   state: 'untouched' | 'awaiting_code' | 'accepted' | 'paid' | 'failed' | 'reversed';
 }
 
+/** One line of a run's account. */
+export interface SummaryRow
+  extends Pick<TransactionView, 'provider' | 'reference' | 'codesReceived' | 'charges' | 'state'> {
+  expected: Verdict;
+}
+
+/** What must be empty whatever happened, when no two verifications of a run share reference and code. */
+export interface Invariants {
+  doubleCharges: { provider: SandboxProvider; reference: string; charges: number; chargedAmount: string }[];
+  codesReceivedTwice: { provider: SandboxProvider; reference: string; code: string; times: number }[];
+}
+
 export interface Ledger {
   readonly entries: readonly LedgerEntry[];
   find(filter: { provider?: SandboxProvider; reference?: string }): readonly LedgerEntry[];
   transaction(provider: SandboxProvider, reference: string): TransactionView;
   transactions(): TransactionView[];
   /** The words the last verification of this reference must end with. For LipaLater, `call` picks send or verify. */
-  expected(provider: SandboxProvider, reference: string, call?: 'verify' | 'send'): Verdict;
+  expected(provider: SandboxProvider, reference: string, call?: 'verify' | 'send', knowing?: Knowing): Verdict;
+  /** A row for each transaction, in the order they were first named, made one by one as they are taken. */
+  summary(knowing?: Knowing): Iterable<SummaryRow>;
+  invariants(): Invariants;
 }
 
 export interface LedgerBook extends Ledger {
@@ -92,6 +128,14 @@ export function openLedger(file?: string): LedgerBook {
   let descriptor = file === undefined ? undefined : openSync(file, 'a', 0o600);
   const keyOf = (provider: SandboxProvider, reference: string) => `${provider} ${reference}`;
   const of = (provider: SandboxProvider, reference: string) => byReference.get(keyOf(provider, reference)) ?? [];
+
+  function* views(): Generator<TransactionView> {
+    // The list is taken at once: what is first named while somebody reads belongs to the next reading.
+    for (const known of [...byReference.values()]) {
+      const first = known[0];
+      if (first?.reference) yield view(first.provider, first.reference, known);
+    }
+  }
 
   return {
     entries,
@@ -116,12 +160,15 @@ export function openLedger(file?: string): LedgerBook {
       );
     },
     transaction: (provider, reference) => view(provider, reference, of(provider, reference)),
-    transactions: () =>
-      [...byReference.values()].flatMap((known) => {
-        const first = known[0];
-        return first?.reference ? [view(first.provider, first.reference, known)] : [];
-      }),
-    expected: (provider, reference, call) => expectedOutcome(provider, of(provider, reference), call),
+    transactions: () => [...views()],
+    expected: (provider, reference, call, knowing) => expectedOutcome(provider, of(provider, reference), call, knowing),
+    *summary(knowing) {
+      for (const { provider, reference, codesReceived, charges, state } of views()) {
+        const expected = expectedOutcome(provider, of(provider, reference), undefined, knowing);
+        yield { provider, reference, codesReceived, charges, state, expected };
+      }
+    },
+    invariants: () => invariantsOf(views()),
     close() {
       if (descriptor !== undefined) closeSync(descriptor);
       descriptor = undefined;
@@ -142,6 +189,18 @@ function view(provider: SandboxProvider, reference: string, entries: readonly Le
     chargedAmount: (minorUnits / 100).toFixed(2),
     state: stateAfter(entries),
   };
+}
+
+function invariantsOf(views: Iterable<TransactionView>): Invariants {
+  const found: Invariants = { doubleCharges: [], codesReceivedTwice: [] };
+  for (const { provider, reference, codesReceived, charges, chargedAmount } of views) {
+    if (charges > 1) found.doubleCharges.push({ provider, reference, charges, chargedAmount });
+    for (const code of new Set(codesReceived)) {
+      const times = codesReceived.filter((received) => received === code).length;
+      if (times > 1) found.codesReceivedTwice.push({ provider, reference, code, times });
+    }
+  }
+  return found;
 }
 
 function stateAfter(entries: readonly LedgerEntry[]): TransactionView['state'] {

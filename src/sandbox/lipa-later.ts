@@ -35,6 +35,7 @@ function problem(
 }
 
 const unauthorized = () => problem(401, 'No valid API key provided', 'refused');
+const rateLimited = () => problem(429, 'Too many requests', 'refused', {}, { 'retry-after': '1' });
 
 const phrases: Pick<Phrases, 'strange' | 'rulings' | 'doors'> = {
   strange: () => success(null, 'nothing', 299),
@@ -66,7 +67,7 @@ const phrases: Pick<Phrases, 'strange' | 'rulings' | 'doors'> = {
   doors: {
     credentials_refused: unauthorized,
     token_refused: unauthorized,
-    rate_limited: () => problem(429, 'Too many requests', 'refused', {}, { 'retry-after': '1' }),
+    rate_limited: rateLimited,
   },
 };
 
@@ -206,6 +207,8 @@ export function lipaLater(world: World): ProviderSide {
     provider,
     credentials,
     options: {},
+    rateLimited,
+    expireToken: (call, which) => which === 'application' && tokens.delete(bearer(call.headers.authorization) ?? ''),
     handle(call) {
       if (call.method === 'POST' && call.url === '/api/v2/oauth/token') return token(call);
       if (call.method === 'POST' && call.url === '/api/v2/otp/send') return send(call);

@@ -59,6 +59,8 @@ const paying = (text: string): MagicValue['answers'] => ({
   beqelal: text,
   cepta: text,
 });
+/** All that report the end of a payment. */
+const reporting = paying;
 const asked = (text: string): MagicValue['answers'] => ({ 'hello-clever': text, ayoconnect: text, cepta: text });
 
 export const magicValues: readonly MagicValue[] = [
@@ -225,6 +227,21 @@ export const magicValues: readonly MagicValue[] = [
   }),
   otp('600007', 'reset_unseen', ['reset_unseen'], 'reset before the business layer saw the code', everyone('RST')),
 
+  otp(
+    '600008',
+    'busy_once',
+    ['busy_once'],
+    '503 with Retry-After: 1 once, then accepted',
+    everyone('503 without a body'),
+  ),
+  otp(
+    '600009',
+    'storm_begins',
+    ['storm_begins'],
+    'for a second everybody gets 429 with Retry-After, then it is accepted',
+    everyone('429 as for 600003'),
+  ),
+
   otp('800001', 'committed_then_html_502', ['html_502'], 'accepted, then 502', everyone('502 with HTML')),
   otp('800002', 'committed_then_reset', ['reset'], 'accepted, then the answer is lost', everyone('RST')),
   otp('800003', 'committed_then_silence', ['silence'], 'accepted, then nothing', everyone('the socket is held')),
@@ -258,6 +275,88 @@ export const magicValues: readonly MagicValue[] = [
   ),
   otp('800008', 'lost_wrong_code', ['wrong_code', 'reset'], 'wrong code, and the answer is lost', everyone('RST')),
   otp('800009', 'lost_and_payment_waits', ['payment_waits', 'reset'], 'answer lost, pending for ever', asked('RST')),
+  otp('800010', 'committed_then_503', ['busy_503'], 'accepted, then 503', everyone('503 with Retry-After: 1')),
+  otp('800011', 'committed_then_html_200', ['html_200'], 'accepted, then a page', everyone('200 with HTML')),
+  otp(
+    '800012',
+    'committed_then_other_content_type',
+    ['other_content_type'],
+    'accepted, the answer mislabelled',
+    everyone('200, the usual body as text/html'),
+  ),
+  otp('800013', 'committed_then_swapped_types', ['swapped_types'], 'accepted, numbers as strings and back', {
+    'hello-clever': 'as usual, it has no number',
+    'lipa-later': 'data.id a string, payment_terms numbers',
+    ayoconnect: 'responseCode a number',
+    beqelal: 'amounts numbers, status_code a string',
+    cepta: 'amount a number, otpRetryCount a string',
+  }),
+  otp('800014', 'committed_then_null_object', ['null_object'], 'accepted, null where an object belongs', {
+    'hello-clever': '200 null',
+    'lipa-later': 'data null',
+    ayoconnect: '200 null',
+    beqelal: '200 null',
+    cepta: 'data null',
+  }),
+  otp('800015', 'slow_answer', ['slow'], 'accepted, the answer is held back for slowMs', everyone('as usual, late')),
+  otp('800016', 'lost_and_declined', ['declined', 'reset'], 'right code, the bank says no, and the answer is lost', {
+    beqelal: 'RST',
+  }),
+
+  otp(
+    '820001',
+    'callback_first',
+    ['callback_first'],
+    'accepted, the callback comes before the answer',
+    reporting('as usual, after the callback was answered'),
+  ),
+  otp(
+    '820002',
+    'duplicate_callbacks',
+    ['callback_duplicate'],
+    'accepted, the callback comes three times at once',
+    reporting('as usual'),
+  ),
+  otp('820003', 'contradictory_callback', ['callback_contradictory'], 'accepted and paid, the callback says failed', {
+    ...reporting('as usual'),
+    'hello-clever': 'as usual; the callback says return_received',
+  }),
+  otp(
+    '820004',
+    'contradictory_callback_after_failure',
+    ['payment_fails', 'callback_contradictory'],
+    'accepted, the payment fails, the callback says paid',
+    asked('as usual'),
+  ),
+  otp(
+    '820005',
+    'stray_callback',
+    ['callback_unknown_reference'],
+    'accepted; beside the right callback comes one for a reference nobody knows',
+    reporting('as usual'),
+  ),
+  otp(
+    '820006',
+    'forged_callback',
+    ['callback_wrong_secret'],
+    'accepted; the callback has a wrong secret, no right one follows',
+    reporting('as usual'),
+  ),
+  otp(
+    '820007',
+    'misspelled_callback',
+    ['callback_wrong_types'],
+    'accepted; the callback has numbers as strings and back',
+    reporting('as usual'),
+  ),
+  otp('820008', 'withheld_callback', ['callback_withheld'], 'accepted; no callback comes', reporting('as usual')),
+  otp(
+    '820009',
+    'contradictory_callback_after_decline',
+    ['declined', 'callback_contradictory'],
+    'the bank says no, the callback says paid',
+    { beqelal: '200, status FAILED' },
+  ),
 
   {
     value: '7HHHCC',

@@ -173,9 +173,10 @@ function handOver(response: ServerResponse, answer: Answer, mayGo?: Promise<unkn
     answer.afterwards?.();
   };
   const go = () => end(response.destroyed ? answer.undelivered : () => deliver(response, answer));
-  if (!mayGo) return go();
-  response.once('close', () => end(answer.undelivered));
-  mayGo.then(go, go);
+  if (mayGo) {
+    response.once('close', () => end(answer.undelivered));
+    mayGo.then(go, go);
+  } else go();
 }
 
 function deliver(response: ServerResponse, answer: Answer): void {

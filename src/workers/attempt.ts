@@ -40,6 +40,8 @@ export interface AttemptDependencies {
   slowDown(queue: 'verification' | 'inquiry', forMs: number): Promise<void>;
   /** A result stands in the outbox. */
   published(): void;
+  /** The provider has other names for this transaction, by which a callback may come. */
+  remember?(identifiers: readonly string[], reference: string): Promise<void>;
 }
 
 export async function attempt(id: string, deps: AttemptDependencies): Promise<Next> {
@@ -125,12 +127,13 @@ export async function conclude(
   evidence: Evidence,
   facts: Facts,
   tokens: Stamp['tokens'],
-  deps: Pick<AttemptDependencies, 'journal' | 'sessions' | 'sealDetails' | 'slowDown' | 'published'>,
+  deps: Pick<AttemptDependencies, 'journal' | 'sessions' | 'sealDetails' | 'slowDown' | 'published' | 'remember'>,
 ): Promise<Next> {
   const { verdict, published } = await deps.journal.apply(record, evidence, facts, deps.sealDetails);
   if (published !== null) deps.published();
   if (verdict === null) return { do: 'later', at: deps.journal.now() + RECOVERING_AGAIN_MS };
   if (verdict.do === 'nothing' || verdict.do === 'contradict') return { do: 'finish' };
+  if (verdict.identifiers) await deps.remember?.(verdict.identifiers, record.reference);
   if (verdict.dropTokens) await deps.sessions.drop(verdict.dropTokens, tokens);
   if (verdict.slowDownMs)
     await deps.slowDown(evidence.from === 'inquiry' ? 'inquiry' : 'verification', verdict.slowDownMs);

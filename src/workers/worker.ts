@@ -6,16 +6,24 @@
 import { createHash } from 'node:crypto';
 import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
-import { JOB_OPTIONS, jobSchema, partitionKeys, partitionOf, type VerificationJob } from '../producers/job.ts';
+import {
+  type CallbackJob,
+  JOB_OPTIONS,
+  jobSchema,
+  partitionKeys,
+  partitionOf,
+  type VerificationJob,
+} from '../producers/job.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import type { Opener, Sealer } from '../producers/sealing.ts';
 import type { BoundProvider } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { type AttemptDependencies, attempt, conclude, inquire, type Next } from './attempt.ts';
+import { type CallbackDependencies, deliver } from './callback.ts';
 import type { Evidence } from './decide.ts';
 import { Epoch } from './epoch.ts';
 import { Forwarder, type ForwarderDependencies } from './forwarder.ts';
-import { Journal } from './journal.ts';
+import { Journal, type JournalSettings } from './journal.ts';
 import { Sessions } from './sessions.ts';
 import { Sweeper } from './sweeper.ts';
 import { Transport, type TransportSettings } from './transport.ts';
@@ -58,11 +66,15 @@ const STALLED_INTERVAL_MS = 3_000;
 const INQUIRY_GRACE_MS = 50;
 /** Inquiries wait on the provider, not on us; a few at a time are plenty at their low rate. */
 const INQUIRY_CONCURRENCY = 20;
+/** Callbacks are read and written down, and nobody waits for them. */
+const CALLBACK_CONCURRENCY = 20;
 
 export class PartitionWorker {
   readonly journal: Journal;
   readonly #verifications: Worker<VerificationJob>;
   readonly #inquiries: Worker<VerificationJob>;
+  /** Null where the provider sends none, or where a forged one could not be told. */
+  readonly #callbacks: Worker<CallbackJob> | null;
   readonly #verificationQueue: Queue<VerificationJob>;
   readonly #inquiryQueue: Queue<VerificationJob>;
   readonly #transport: Transport;
@@ -73,7 +85,7 @@ export class PartitionWorker {
   readonly #partition: string;
 
   constructor(settings: PartitionSettings, deps: WorkerDependencies) {
-    const { name: partition, provider, retentionMs, lossWindowMs, recoverMs } = settings;
+    const { name: partition, provider, retentionMs, lossWindowMs } = settings;
     const { redis, events } = deps;
     const keys = partitionKeys(partition);
     this.#partition = partition;
@@ -88,27 +100,7 @@ export class PartitionWorker {
       timeoutMs: settings.timeoutMs,
       ...(settings.tls ? { tls: settings.tls } : {}),
     });
-    this.journal = new Journal(
-      redis,
-      {
-        partition,
-        policy: {
-          effect: provider.effect,
-          canInquire: (record) =>
-            provider.inquiry?.applies({ reference: record.reference, params: record.plainParams }) ?? false,
-          maxAttempts: settings.maxAttempts,
-          inquiry: settings.inquiry,
-        },
-        rateLimit: settings.rateLimit,
-        inquiryRateLimit: settings.inquiryRateLimit,
-        timeoutMs: settings.timeoutMs,
-        retentionMs,
-        lossWindowMs,
-        recoverMs,
-      },
-      deps.worker,
-      events,
-    );
+    this.journal = new Journal(redis, journalSettings(settings), deps.worker, events);
     this.#forwarder = new Forwarder({
       partition,
       keys,
@@ -144,6 +136,9 @@ export class PartitionWorker {
         events.emit('partition:slowed', { partition, queue: slowed.name, forMs });
       },
       published: () => this.#forwarder.nudge(),
+      remember: async (identifiers, reference) => {
+        for (const identifier of identifiers) await redis.set(keys.alias(identifier), reference, 'PX', retentionMs);
+      },
     };
     const concludeOutside = async (record: VerificationRecord, evidence: Evidence): Promise<void> => {
       const next = await conclude(record, evidence, {}, {}, spine);
@@ -178,8 +173,21 @@ export class PartitionWorker {
       async (job, token) => await this.#run(job, token, async (id) => await inquire(id, INQUIRY_GRACE_MS, spine)),
       { ...workerOptions, concurrency: INQUIRY_CONCURRENCY, limiter: coarseGate(settings.inquiryRateLimit) },
     );
+    const callbacks: CallbackDependencies = {
+      ...{ partition, provider, journal: this.journal, redis, opener: deps.opener, events },
+      conclude: async (record, evidence, facts) => await conclude(record, evidence, facts, {}, spine),
+      isBeingAsked: async (id) => (await (await this.#inquiryQueue.getJob(id))?.isActive()) ?? false,
+    };
+    this.#callbacks =
+      provider.callback === null
+        ? null
+        : new Worker<CallbackJob>(
+            keys.callbackQueue,
+            async (job, token) => await this.#runCallback(job, token, callbacks),
+            { ...workerOptions, concurrency: CALLBACK_CONCURRENCY },
+          );
     const onError = (error: Error): void => events.emit('machinery:failed', { where: `BullMQ of ${partition}`, error });
-    for (const worker of [this.#verifications, this.#inquiries]) worker.on('error', onError);
+    for (const worker of this.#workers) worker.on('error', onError);
     for (const queue of [this.#verificationQueue, this.#inquiryQueue]) queue.on('error', onError);
   }
 
@@ -187,7 +195,7 @@ export class PartitionWorker {
     await this.#epoch.beat();
     await this.#forwarder.start();
     this.#sweeper.start();
-    for (const worker of [this.#verifications, this.#inquiries]) {
+    for (const worker of this.#workers) {
       worker
         .run()
         .catch((error) =>
@@ -197,12 +205,16 @@ export class PartitionWorker {
   }
 
   get running(): boolean {
-    return this.#verifications.isRunning() && this.#inquiries.isRunning();
+    return this.#workers.every((worker) => worker.isRunning());
+  }
+
+  get #workers(): readonly Worker[] {
+    return [this.#verifications, this.#inquiries, ...(this.#callbacks ? [this.#callbacks] : [])];
   }
 
   /** Takes no more jobs, lets attempts in flight settle, forwards what they decided; in that order. */
   async close(): Promise<void> {
-    await Promise.all([this.#verifications.close(), this.#inquiries.close()]);
+    await Promise.all(this.#workers.map((worker) => worker.close()));
     await this.#sweeper.close();
     await this.#forwarder.close();
     await this.#transport.close();
@@ -223,6 +235,22 @@ export class PartitionWorker {
     }
     await job.moveToDelayed(next.at - this.journal.now() + Date.now(), token);
     throw new DelayedError();
+  }
+
+  async #runCallback(job: Job<CallbackJob>, token: string | undefined, deps: CallbackDependencies): Promise<void> {
+    const delivered = await deliver({ data: job.data, tries: job.attemptsStarted }, deps);
+    switch (delivered.do) {
+      case 'finish':
+        return;
+      case 'inquire':
+        return await this.#scheduleInquiry(delivered.id, this.journal.now());
+      case 'set_aside':
+        throw new UnrecoverableError(`the callback was set aside: ${delivered.because}`);
+      case 'later':
+        await job.moveToDelayed(delivered.at - this.journal.now() + Date.now(), token);
+        throw new DelayedError();
+    }
+    return delivered satisfies never;
   }
 
   /** Anyone may write into a queue. What is not ours is set aside among the failed, visibly, and stops nothing. */
@@ -250,6 +278,29 @@ export class PartitionWorker {
 export function coarseGate({ max, perMs }: { max: number; perMs: number }): { max: number; duration: number } {
   const perWindow = Math.max(1, Math.ceil((max / perMs) * 100));
   return { max: perWindow, duration: Math.max(1, Math.floor((perWindow * perMs) / max / 1.25)) };
+}
+
+/** What the journal of a partition needs to know; also for a person's evidence, which comes from outside the workers. */
+export function journalSettings(
+  settings: Omit<PartitionSettings, 'account' | 'baseUrl' | 'concurrency' | 'tls'>,
+): JournalSettings {
+  const { name: partition, provider, maxAttempts, inquiry, rateLimit, inquiryRateLimit, timeoutMs } = settings;
+  return {
+    partition,
+    policy: {
+      effect: provider.effect,
+      canInquire: ({ reference, plainParams }) =>
+        provider.inquiry?.applies({ reference, params: plainParams }) ?? false,
+      maxAttempts,
+      inquiry,
+    },
+    rateLimit,
+    inquiryRateLimit,
+    timeoutMs,
+    retentionMs: settings.retentionMs,
+    lossWindowMs: settings.lossWindowMs,
+    recoverMs: settings.recoverMs,
+  };
 }
 
 /** One inquiry job per verification: one that waits for a later time is brought forward. */

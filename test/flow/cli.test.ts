@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { PUBLISHED_CHANNEL } from '../../src/producers/job.ts';
+import { PUBLISHED_CHANNEL, partitionKeys } from '../../src/producers/job.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { type Installation, install, runCli, type ServiceProcess, serve } from '../support/service.ts';
@@ -14,10 +14,10 @@ const world = {} as { redis: TestRedis; sandbox: Sandbox; installation: Installa
 beforeAll(async () => {
   world.redis = await startTestRedis();
   world.sandbox = await startSandbox({ settleAfterMs: 0 });
-  const { cepta, 'lipa-later': lipaLater } = world.sandbox.providers;
+  const { cepta, beqelal, 'lipa-later': lipaLater } = world.sandbox.providers;
   world.installation = await install({
     redis: { url: world.redis.url },
-    providers: { cepta: { ...cepta, inquiry: { delaysMs: [50] } }, 'lipa-later': lipaLater },
+    providers: { cepta: { ...cepta, inquiry: { delaysMs: [50, 600_000] } }, 'lipa-later': lipaLater, beqelal },
   });
   world.service = await serve(world.installation.file, 'worker');
 });
@@ -76,13 +76,55 @@ test('the same --idempotency-key gives the same verification, with another code 
   expect(other).toMatchObject({ code: 1, faults: 'otp: --idempotency-key: was used for another request\n' });
 }, 60_000);
 
+test('a person with evidence settles what no inquiry can, once, and the audit says who and on what', async () => {
+  const lost = ['enqueue', '--provider', 'beqelal', '--otp', '800002', '--param', 'reference=ORDERLOST'];
+  const { id } = JSON.parse((await otp([...lost, '--wait', '20', '--json'])).output);
+  const waiting = await otp(['show', id]);
+  expect(waiting.output).toMatch(/awaits +a callback of the provider/);
+
+  const inquired = await otp(['inquire', id]);
+  expect(inquired).toMatchObject({ code: 1, faults: expect.stringContaining('beqelal has no inquiry for it') });
+  const evidence = 'bank statement of 21 November, line 4';
+  const resolve = ['resolve', id, '--as', 'succeeded', '--evidence', evidence, '--by', 'ada', '--json'];
+  expect(JSON.parse((await otp(resolve)).output)).toMatchObject({
+    final: true,
+    otp: 'accepted',
+    transaction: 'succeeded',
+  });
+  const again = await otp(['resolve', id, '--as', 'failed', '--evidence', evidence]);
+  expect(again).toMatchObject({ code: 1, faults: expect.stringContaining('it is final, accepted / succeeded') });
+
+  const story = JSON.parse((await otp(['show', id, '--json'])).output);
+  expect(story).toMatchObject({ awaits: null });
+  expect(story.history.at(-1)).toMatchObject({ event: 'resolved', by: 'ada', evidence, as: 'succeeded' });
+  const redis = new Redis(world.redis.url);
+  const audit = await redis.xrange(partitionKeys('beqelal').audit, '-', '+');
+  redis.disconnect();
+  expect(audit.map(([, fields]) => fields)).toEqual([expect.arrayContaining([id, 'ada', evidence])]);
+}, 60_000);
+
+test('asking now does not wait for the schedule', async () => {
+  const pending = ['enqueue', '--provider', 'cepta', '--otp', '500002', '--param', 'transactionRef=TXWAITS'];
+  const { id } = JSON.parse(
+    (await otp([...pending, '--param', 'paymentId=P', '--param', 'md=d', '--wait', '20', '--json'])).output,
+  );
+  const inquiries = () => world.sandbox.ledger.transaction('cepta', 'TXWAITS').inquiries;
+  await vi.waitUntil(() => inquiries() === 1, { timeout: 10_000 });
+  await vi.waitUntil(async () => (await otp(['show', id])).output.includes('inquiry 2 at'), { timeout: 10_000 });
+  expect((await otp(['inquire', id])).code).toBe(0);
+  await vi.waitUntil(() => inquiries() === 2, { timeout: 10_000 });
+}, 60_000);
+
 test('what cannot be done says which option or key to change, and never the code', async () => {
   const id = `cepta_${'0'.repeat(32)}`;
   const cases: [args: string[], faults: RegExp][] = [
     [['show', 'nonsense'], /an id looks like cepta_/],
     [['show', id], new RegExp(`${id}: there is no such verification`)],
     [['enqueue', '--provider', 'cepta', '--otp', '98', ...CEPTA], /otp: must be a string of 4 to 10/],
-    [['enqueue', '--provider', 'nobody', '--otp', '998877'], /provider: must name a partition: cepta, lipa-later/],
+    [
+      ['enqueue', '--provider', 'nobody', '--otp', '998877'],
+      /provider: must name a partition: cepta, lipa-later, beqelal/,
+    ],
     [
       ['enqueue', '--provider', 'cepta', '--client', 'who', '--otp', '998877'],
       /--client: must be one of the configured clients \(shop\)/,

@@ -588,7 +588,10 @@ describe('what is decided', () => {
     await redis.del(keys.record(id));
     await redis.zrem(keys.due, id);
     // Whoever began it itself would write it back, see the tests of another server.
-    expect(await apply(journalOf({ redis }), record, WRONG)).toMatchObject({ verdict: { do: 'nothing' }, published: null });
+    expect(await apply(journalOf({ redis }), record, WRONG)).toMatchObject({
+      verdict: { do: 'nothing' },
+      published: null,
+    });
     expect(await redis.exists(keys.record(id))).toBe(0);
   });
 

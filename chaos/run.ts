@@ -1,0 +1,327 @@
+/**
+ * The story of a chaos run: processes are started, verifications are driven through all five providers while things go
+ * wrong by plan, everything is brought up again, and then the money ledger is the judge.
+ *
+ *   npm run chaos -- --minutes 5 --seed 42
+ */
+import { randomInt } from 'node:crypto';
+import { appendFileSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'bullmq';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { RESULTS_QUEUE, resultsPrefix } from '../src/producers/job.ts';
+import type { ResultEvent } from '../src/producers/result.ts';
+import { connectRedis } from '../src/redis/connections.ts';
+import type { SandboxProvider } from '../src/sandbox/index.ts';
+import { Faults, type Span } from './faults.ts';
+import { booksByTransaction, type Case, impatience, judge, type WireEntry } from './judge.ts';
+import { type Enquiry, idOf, Load } from './load.ts';
+import { LONGEST_DELAY_MS, type Plan, planOf } from './plan.ts';
+import { Progress, printReport, type Recovery, type RunFigures } from './report.ts';
+import { MUTANTS, type Mutant, World } from './world.ts';
+
+interface Options {
+  readonly minutes: number;
+  readonly seed: number;
+  readonly quick: boolean;
+  readonly keep: boolean;
+  readonly workers: number;
+  readonly rate: number;
+  readonly mutant: Mutant | null;
+}
+
+const QUICK_MS = 20_000;
+/** From the end of the troubles until every verification must have its end. */
+const SETTLE_WITHIN_MS = 90_000;
+/** An entry that a dead forwarder had read is claimed after ten seconds, looked for every five. */
+const RESULTS_WITHIN_MS = 30_000;
+const METRICS_EVERY_MS = 2_000;
+
+const DATA = fileURLToPath(new URL('../.data/chaos/', import.meta.url));
+
+async function chaos(options: Options): Promise<number> {
+  const { seed, workers, rate, mutant } = options;
+  const durationMs = options.quick ? QUICK_MS : options.minutes * 60_000;
+  console.log(`chaos: seed ${seed}, ${Math.round(durationMs / 1_000)} s of trouble, ${workers} workers, ${rate}/s`);
+  if (mutant !== null) console.log(`chaos: with the mutant ${mutant}, which must be condemned`);
+  const plan = planOf({ seed, durationMs, ratePerSecond: rate, workers });
+
+  const folder = join(DATA, String(seed));
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const startedAt = performance.now();
+  const say = (text: string): void => {
+    const line = `${new Date().toISOString()} ${text}\n`;
+    appendFileSync(join(folder, 'chaos.log'), line);
+  };
+
+  const aborted = new AbortController();
+  const onSignal = (): void => aborted.abort();
+  process.once('SIGINT', onSignal);
+  process.once('SIGTERM', onSignal);
+
+  const references = new Map<string, string>();
+  for (const { provider, reference } of plan.stories) references.set(`${provider} ${reference}`, reference);
+  const wire: WireEntry[] = [];
+  const world = await World.start({
+    folder,
+    workers,
+    mutant,
+    onProviderRequest: (provider, text, atMs) => {
+      const entry = wireEntryOf(provider, text, atMs, references);
+      if (entry) wire.push(entry);
+    },
+  });
+  let failed = true;
+  try {
+    const figures = await tell(world, plan, { options, durationMs, startedAt, say, wire, signal: aborted.signal });
+    if (figures === null) {
+      console.log('chaos: interrupted; nothing was judged');
+      return 1;
+    }
+    failed = figures.violations.length > 0;
+    printReport(figures, { folder, repeat: repeatOf(options) });
+    return failed ? 1 : 0;
+  } finally {
+    await world.close();
+    if (failed || options.keep) console.log(`chaos: everything is kept in ${folder}`);
+    else rmSync(folder, { recursive: true, force: true });
+    process.removeListener('SIGINT', onSignal);
+    process.removeListener('SIGTERM', onSignal);
+  }
+}
+
+interface Telling {
+  readonly options: Options;
+  readonly durationMs: number;
+  readonly startedAt: number;
+  readonly say: (text: string) => void;
+  readonly wire: readonly WireEntry[];
+  readonly signal: AbortSignal;
+}
+
+/** Null when it was interrupted. */
+async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigures | null> {
+  const { durationMs, startedAt, say, wire, signal } = telling;
+  const lag = monitorEventLoopDelay({ resolution: 10 });
+  lag.enable();
+
+  const redis = connectRedis(world.redisUrl, 'console', { onError: () => {}, name: 'chaos' });
+  const results: ResultEvent[] = [];
+  const firstResultAt = new Map<string, number>();
+  const consumer = drain(world.redisUrl, (result) => {
+    results.push(result);
+    if (!firstResultAt.has(result.subject)) firstResultAt.set(result.subject, Date.now());
+  });
+  const load = new Load(world.intakeUrl);
+  const faults = new Faults(world, redis, say);
+  const metrics = setInterval(() => world.readMetrics(), METRICS_EVERY_MS);
+  const progress = new Progress(() => ({
+    phase,
+    elapsedMs: performance.now() - begunAt,
+    ofMs: durationMs,
+    asked: load.enquiries.length,
+    underway: load.underway,
+    results: results.length,
+    faults: [...faults.done.values()].reduce((sum, count) => sum + count, 0),
+    open,
+  }));
+  let phase = 'trouble';
+  let open: number | null = null;
+  const begunAt = performance.now();
+  say(`begins; started within ${Math.round(begunAt - startedAt)} ms`);
+  try {
+    await Promise.all([load.run(plan.stories, signal), faults.run(plan.faults, signal)]);
+    if (signal.aborted) return null;
+
+    phase = 'everything is up again, open ones end';
+    say('all troubles are over');
+    await Promise.all(world.services.map((service) => service.start()));
+    const calmAt = performance.now();
+    const giveUpAt = calmAt + SETTLE_WITHIN_MS;
+    await inBatches(load.enquiries, 50, async (enquiry) => await load.insist(enquiry, giveUpAt));
+    let waiting: readonly Enquiry[] = load.enquiries;
+    for (;;) {
+      await inBatches(waiting, 50, async (enquiry) => void (await load.look(enquiry)));
+      const booksFor = booksByTransaction(world.ledger());
+      waiting = waiting.filter((enquiry) => {
+        if (enquiry.resource === null) return true;
+        const one = caseOf(enquiry);
+        return impatience(one, booksFor(one)) !== null;
+      });
+      open = waiting.length;
+      if (signal.aborted) return null;
+      if (open === 0 || performance.now() > giveUpAt) break;
+      await delay(500);
+    }
+    const settledInMs = performance.now() - calmAt;
+
+    phase = 'the last results come';
+    const resultsBy = performance.now() + RESULTS_WITHIN_MS;
+    while (missingResults(load.enquiries, results) > 0 && performance.now() < resultsBy && !signal.aborted) {
+      await delay(200);
+    }
+    // Once more, because what waited may have moved on while the results came in.
+    await inBatches(load.enquiries, 50, async (enquiry) => void (await load.look(enquiry)));
+    await delay(1_500);
+    await world.readMetrics();
+
+    const wireLagMs = Math.ceil(lag.max / 1e6) + 250;
+    const cases = load.enquiries.map(caseOf);
+    const ledger = world.ledger();
+    const violations = judge({
+      cases,
+      ledger,
+      results,
+      wire,
+      sendsAfterDeadline: world.metrics.sum('otp_sends_after_deadline_total'),
+      wireLagMs,
+      networkDelayMs: LONGEST_DELAY_MS + 1_000 + wireLagMs,
+    });
+    const recoveries = faults.kills.flatMap(({ worker, atMs, inFlight }) =>
+      inFlight.map((id): Recovery => {
+        const heardAt = firstResultAt.get(id) ?? Number.NaN;
+        return { worker, id, tookMs: heardAt - atMs, disturbed: disturbed(faults.spans, atMs, heardAt) };
+      }),
+    );
+    const prevented = world.metrics.sum('otp_resends_prevented_total');
+    const turnedAway = load.turnedAway;
+    return {
+      cases,
+      posts: load.enquiries.flatMap(({ posts }) => posts),
+      ledger,
+      results,
+      violations,
+      faults: faults.done,
+      recoveries,
+      prevented,
+      turnedAway,
+      settledInMs,
+      durationMs,
+      tookMs: performance.now() - startedAt,
+      harnessLagMs: Math.round(lag.max / 1e6),
+    };
+  } finally {
+    progress.end();
+    clearInterval(metrics);
+    lag.disable();
+    await load.close();
+    await faults.close();
+    await consumer.close();
+    redis.disconnect();
+  }
+}
+
+/** Every result as it comes, repeats included: what a client's consumer would drop is what the judge wants to see. */
+function drain(url: string, onResult: (result: ResultEvent) => void): { close(): Promise<void> } {
+  const connection = connectRedis(url, 'worker', { onError: () => {}, name: 'chaos-results' });
+  const worker = new Worker<ResultEvent>(RESULTS_QUEUE, async (job) => onResult(job.data), {
+    connection,
+    prefix: resultsPrefix(RESULTS_QUEUE),
+    concurrency: 50,
+    lockDuration: 5_000,
+    stalledInterval: 2_500,
+    maxStalledCount: 1_000_000,
+  });
+  worker.on('error', () => {});
+  return {
+    close: async () => {
+      await worker.close(true);
+      connection.disconnect();
+    },
+  };
+}
+
+/** Did something else stand between a kill and its result: Redis away, or the worker that had to notice? */
+function disturbed(spans: readonly Span[], fromMs: number, untilMs: number): boolean {
+  return spans.some(
+    (span) =>
+      span.fromMs < untilMs &&
+      span.untilMs > fromMs &&
+      ['kill_redis', 'redis_network', 'cut_clients', 'stop_worker', 'rolling_restart'].includes(span.kind),
+  );
+}
+
+function missingResults(enquiries: readonly Enquiry[], results: readonly ResultEvent[]): number {
+  const seen = new Set(results.map(({ id }) => id));
+  return enquiries.filter(({ resource }) => {
+    if (resource === null) return false;
+    return Array.from({ length: resource.sequence }, (_, index) => `${resource.id}.${index + 1}`).some(
+      (id) => !seen.has(id),
+    );
+  }).length;
+}
+
+function caseOf(enquiry: Enquiry): Case {
+  const { story, submission, posts, resource } = enquiry;
+  return {
+    key: submission.key,
+    provider: story.provider,
+    operation: submission.operation,
+    reference: story.reference,
+    otp: submission.otp,
+    amount: submission.amount?.value ?? null,
+    ids: posts.flatMap(({ id }) => (id === null ? [] : [id])),
+    statuses: posts.flatMap(({ answer }) => (typeof answer === 'number' ? [answer] : [])),
+    resource: idOf(enquiry) === null ? null : resource,
+  };
+}
+
+/** A request that carries a code, by what its body says; null for every other one. */
+function wireEntryOf(
+  provider: SandboxProvider,
+  text: string,
+  atMs: number,
+  references: ReadonlyMap<string, string>,
+): WireEntry | null {
+  if (!text.startsWith('POST ')) return null;
+  const [, otp] = /"(?:otp|code)":"?([0-9A-Za-z]{4,10})"?/.exec(text) ?? [];
+  const [, named] = /"(?:uuid|phone_number|originalReferenceNo|reference|transactionRef)":"([^"]+)"/.exec(text) ?? [];
+  if (otp === undefined || named === undefined) return null;
+  const reference = references.get(`${provider} ${named}`);
+  return reference === undefined ? null : { provider, reference, otp, atMs };
+}
+
+async function inBatches<T>(all: readonly T[], size: number, work: (one: T) => Promise<void>): Promise<void> {
+  const queue = [...all];
+  const hands = Array.from({ length: size }, async () => {
+    for (let one = queue.shift(); one !== undefined; one = queue.shift()) await work(one);
+  });
+  await Promise.all(hands);
+}
+
+function repeatOf({ minutes, seed, quick, workers, rate, mutant }: Options): string {
+  const parts = [quick ? '--quick' : `--minutes ${minutes}`, `--seed ${seed}`];
+  if (workers !== DEFAULT_WORKERS) parts.push(`--workers ${workers}`);
+  if (rate !== DEFAULT_RATE) parts.push(`--rate ${rate}`);
+  if (mutant !== null) parts.push(`--mutant ${mutant}`);
+  return `npm run chaos -- ${parts.join(' ')}`;
+}
+
+const DEFAULT_WORKERS = 3;
+const DEFAULT_RATE = 30;
+
+const within = (low: number, high: number, whole: boolean) => (text: string) => {
+  const number = Number(text);
+  if (text.trim() !== '' && number >= low && number <= high && (!whole || Number.isInteger(number))) return number;
+  throw new InvalidArgumentError(`must be a number from ${low} to ${high}.`);
+};
+
+const program = new Command('chaos')
+  .description('Drives verifications through all five sandboxed providers while processes, sockets and queues break.')
+  .option('--minutes <minutes>', 'how long things go wrong', within(0.1, 60, false), 1)
+  .option('--seed <seed>', 'the plan; random without it', within(0, 4_294_967_295, true))
+  .option('--quick', 'twenty seconds of trouble instead of minutes', false)
+  .option('--workers <count>', 'worker processes', within(1, 8, true), DEFAULT_WORKERS)
+  .option('--rate <count>', 'new verifications in a second', within(1, 100, true), DEFAULT_RATE)
+  .option('--keep', 'keeps logs, append-only file and ledger also when nothing is wrong', false)
+  .addOption(new Option('--mutant <name>', 'breaks the service on purpose, to see it condemned').choices(MUTANTS))
+  .action(async (given: { seed?: number; mutant?: Mutant } & Omit<Options, 'seed' | 'mutant'>) => {
+    const seed = given.seed ?? randomInt(1, 1_000_000_000);
+    process.exitCode = await chaos({ ...given, seed, mutant: given.mutant ?? null });
+  });
+
+await program.parseAsync();

@@ -1,0 +1,25 @@
+import { isoTime, type VerificationRecord } from './record.ts';
+
+/** What is awaited next, when, and by whom: one sentence for a person, null once nothing is. */
+export function awaitedNext(record: VerificationRecord): string | null {
+  const { state, id, needsReview, nextInquiryAt } = record;
+  switch (state) {
+    case 'queued':
+      return record.notBefore > 0
+        ? `it is tried again at ${isoTime(record.notBefore)}; it is not sent after ${isoTime(record.expiresAt)}`
+        : `its turn; it is not sent after ${isoTime(record.expiresAt)}`;
+    case 'sending':
+      return `the provider's answer to attempt ${record.attempts}, until ${isoTime(record.inFlightUntil)} at the latest`;
+    case 'awaiting': {
+      const person = `a person who has evidence: otp resolve ${id} --as succeeded|failed --evidence TEXT`;
+      if (nextInquiryAt > 0) {
+        const inquiry = `the provider's word: inquiry ${record.inquiries + 1} at ${isoTime(nextInquiryAt)}`;
+        return needsReview ? `${inquiry}; or ${person}` : inquiry;
+      }
+      return needsReview ? person : 'a callback of the provider; after giveUpAfterMs a person';
+    }
+    case 'settled':
+      return needsReview ? 'a person: two proofs disagree' : null;
+  }
+  return state satisfies never;
+}
