@@ -45,6 +45,7 @@ export interface Evidence {
   readonly networkDelayMs: number;
 }
 
+/** The gravest first. */
 export const VIOLATIONS = {
   charged_twice: 'a transaction was charged more than once',
   code_received_twice: "a provider's business layer received one code twice for one transaction",
@@ -209,7 +210,8 @@ export function judge(evidence: Evidence): Violation[] {
   for (const subject of resultsById.keys()) {
     if (!known.has(subject)) accuse('result_of_nobody', null, subject);
   }
-  return violations;
+  const gravity = Object.keys(VIOLATIONS);
+  return violations.sort((one, other) => gravity.indexOf(one.kind) - gravity.indexOf(other.kind));
 }
 
 type Accuse = (kind: ViolationKind, one: Case | null, says: string) => void;
@@ -321,8 +323,6 @@ function judgeWords(one: Case, books: Books, accuse: Accuse): void {
             ? provider !== 'beqelal'
             : transaction === 'pending' && provider === 'ayoconnect' && books.untouched;
       if (!allowed) accuse('said_unknown', one, `${otp} / ${transaction} / ${reason}`);
-      const accepted = code !== null && books.accepted.has(code);
-      if (transaction === 'pending' && accepted) accuse('said_unknown', one, 'untouched, and the code was accepted');
       return;
     }
   }
@@ -341,6 +341,10 @@ function judgeTransaction(cases: readonly Case[], books: Books, wire: readonly W
         resource?.final && resource.otp === 'unknown' && resource.transaction === 'pending' && books.untouched,
     ).length;
     if (times > 1 + freed) accuse('code_received_twice', own[0] ?? first, `${code} came ${times} times`);
+    const untouched = own.filter(({ resource }) => resource?.final && resource.otp === 'unknown');
+    if (books.accepted.has(code) && untouched.length === own.length && untouched[0]?.resource?.transaction === 'pending') {
+      accuse('said_unknown', untouched[0], 'untouched, and the code was accepted');
+    }
     const submitted = own.filter(({ resource }) => resource?.otp !== 'not_submitted').length;
     if (times > submitted) {
       const denied = own.find(({ resource }) => resource?.otp === 'not_submitted');

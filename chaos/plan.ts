@@ -104,7 +104,6 @@ const EVERYWHERE: readonly Code[] = [
   [null, 50],
   ['400001', 8], // wrong code
   ['400003', 2], // wrong code, no try left
-  ['400005', 3], // declined
   ['400006', 3], // server error
   ['400502', 2],
   ['400504', 2],
@@ -120,6 +119,7 @@ const EVERYWHERE: readonly Code[] = [
   ['800006', 2], // taken, said in a strange word
   ['800008', 2], // wrong code, answer lost
 ];
+const DECLINED: Code = ['400005', 3];
 const ASKED: readonly Code[] = [
   ['500001', 3], // accepted, then the payment fails
   ['500002', 1], // accepted, pending for ever
@@ -131,10 +131,10 @@ const ASKED: readonly Code[] = [
 ];
 const CODES: Readonly<Record<SandboxProvider, readonly Code[]>> = {
   'hello-clever': [...EVERYWHERE, ...ASKED, ['400002', 2], ['500004', 1], ['500008', 1]],
-  'lipa-later': [...EVERYWHERE, ['600004', 3]],
-  ayoconnect: [...EVERYWHERE, ...ASKED, ['400002', 2], ['500005', 1], ['600004', 2], ['600005', 2]],
-  beqelal: [...EVERYWHERE, ['400004', 2], ['500003', 1], ['600006', 1]],
-  cepta: [...EVERYWHERE, ...ASKED, ['400007', 2], ['500008', 1]],
+  'lipa-later': [...EVERYWHERE, DECLINED, ['600004', 3]],
+  ayoconnect: [...EVERYWHERE, ...ASKED, DECLINED, ['400002', 2], ['500005', 1], ['600004', 2], ['600005', 2]],
+  beqelal: [...EVERYWHERE, DECLINED, ['400004', 2], ['500003', 1], ['600006', 1]],
+  cepta: [...EVERYWHERE, ...ASKED, DECLINED, ['400007', 2], ['500008', 1]],
 };
 
 /** mulberry32: 32 bits of state, good enough to shuffle mischief, and the same on every machine. In [0, 1). */

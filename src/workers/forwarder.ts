@@ -18,6 +18,9 @@ const BATCH = 200;
 const POLL_MS = 500;
 const ABANDONED_MS = 10_000;
 const CLAIM_EVERY_MS = 5_000;
+/** Results that nobody takes are dropped after a week; the age of the oldest is a metric long before. */
+const UNDRAINED_KEPT_MS = 7 * 24 * 3600 * 1_000;
+const CLEAN_EVERY_MS = 600_000;
 /** An idempotency key outlives its verification's record by a day. */
 const CLAIM_MARGIN_MS = 24 * 3600 * 1_000;
 
@@ -52,18 +55,16 @@ export class Forwarder {
   #again = false;
   #closed = false;
   #lastClaim = 0;
+  #lastClean = Date.now();
+  /** Every results queue that this process has published into. */
+  readonly #queues = new Set<string>([RESULTS_QUEUE]);
 
   constructor(deps: ForwarderDependencies) {
     this.#deps = deps;
   }
 
   async start(): Promise<void> {
-    const { redis, keys } = this.#deps;
-    try {
-      await redis.xgroup('CREATE', keys.outbox, GROUP, '0', 'MKSTREAM');
-    } catch (error) {
-      if (!asError(error).message.startsWith('BUSYGROUP')) throw error;
-    }
+    await this.#makeGroup();
     this.#timer = setInterval(() => this.nudge(), POLL_MS);
     this.nudge();
   }
@@ -74,6 +75,7 @@ export class Forwarder {
     this.#again = true;
     this.#round ??= this.#run().finally(() => {
       this.#round = null;
+      if (this.#again) this.nudge(); // it came while this round was at its last step
     });
   }
 
@@ -81,7 +83,7 @@ export class Forwarder {
   async close(): Promise<void> {
     if (this.#timer) clearInterval(this.#timer);
     this.nudge();
-    await this.#round;
+    while (this.#round) await this.#round;
     this.#closed = true;
   }
 
@@ -100,9 +102,24 @@ export class Forwarder {
         this.#lastClaim = Date.now();
         await this.#forward(await this.#abandoned());
       }
+      if (Date.now() - this.#lastClean > CLEAN_EVERY_MS) {
+        this.#lastClean = Date.now();
+        for (const name of this.#queues) await this.#deps.resultsQueue(name).clean(UNDRAINED_KEPT_MS, BATCH, 'wait');
+      }
     } catch (error) {
-      // Unacknowledged entries are claimed again later; nothing is lost.
+      this.#again = false; // the poll tries again; unacknowledged entries are claimed again, nothing is lost
       this.#tell(error);
+      // A Redis that has lost everything has also lost the group.
+      if (asError(error).message.startsWith('NOGROUP')) await this.#makeGroup().catch((fault) => this.#tell(fault));
+    }
+  }
+
+  async #makeGroup(): Promise<void> {
+    const { redis, keys } = this.#deps;
+    try {
+      await redis.xgroup('CREATE', keys.outbox, GROUP, '0', 'MKSTREAM');
+    } catch (error) {
+      if (!asError(error).message.startsWith('BUSYGROUP')) throw error;
     }
   }
 
@@ -160,6 +177,7 @@ export class Forwarder {
 
   async #publish(queue: string, results: readonly Published[]): Promise<void> {
     const { redis, keys, partition, retentionMs, events } = this.#deps;
+    this.#queues.add(queue);
     const jobs = results.map(({ type, event }) => ({
       name: type,
       data: event,

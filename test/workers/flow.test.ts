@@ -13,6 +13,8 @@ import { bodyFor, type Pipeline, startPipeline } from '../support/pipeline.ts';
 import { expectSetsToAgree, journalOf } from './support.ts';
 
 const MAX_ATTEMPTS = 2;
+/** So long that a busy machine does not turn an answer into a lost one. */
+const TIMEOUT_MS = 5_000;
 let sandbox: Sandbox;
 let pipeline: Pipeline;
 
@@ -20,7 +22,10 @@ beforeAll(async () => {
   sandbox = await startSandbox({ settleAfterMs: 50 });
   pipeline = await startPipeline(
     Object.fromEntries(
-      sandboxProviders.map((name) => [name, { ...sandbox.providers[name], settings: { maxAttempts: MAX_ATTEMPTS } }]),
+      sandboxProviders.map((name) => [
+        name,
+        { ...sandbox.providers[name], settings: { maxAttempts: MAX_ATTEMPTS, timeoutMs: TIMEOUT_MS } },
+      ]),
     ),
   );
 });
@@ -69,7 +74,7 @@ const seenBy = ({ provider, reference }: Case): TransactionView => sandbox.ledge
 
 /** The final resource; its results are complete, and its words are those that the ledger demands where it is certain. */
 async function ended(one: Case): Promise<VerificationResource> {
-  const resource = await pipeline.final(one.id, 15_000);
+  const resource = await pipeline.final(one.id, 18_000);
   await resultsOf(resource);
   const expected = sandbox.ledger.expected(one.provider, one.reference);
   if (expected.certain && resource.otp !== 'not_submitted') {
@@ -135,9 +140,9 @@ describe('a right code', () => {
     });
   });
 
-  test('of a hundred at once is received once each', async () => {
+  test('of sixty at once is received once each', async () => {
     const cases = await Promise.all(
-      Array.from({ length: 100 }, (_, index) => enqueue(sandboxProviders[index % 5] as SandboxProvider, '123456')),
+      Array.from({ length: 60 }, (_, index) => enqueue(sandboxProviders[index % 5] as SandboxProvider, '123456')),
     );
     for (const one of cases) {
       expect(await ended(one)).toMatchObject({ otp: 'accepted' });

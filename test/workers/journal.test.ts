@@ -657,14 +657,13 @@ describe('the clock', () => {
 });
 
 describe('the rate', () => {
-  test('is never exceeded in any window, and is used under a backlog', async () => {
+  test('is never exceeded in any window, by five times as many as it lets through', async () => {
     const rateLimit = { max: 25, perMs: 200 };
-    const forMs = 1_200;
+    const forMs = 1_000;
     const journals = [journalOf({ redis }, { rateLimit }), journalOf({ redis }, { rateLimit })];
     const offered = (forMs / rateLimit.perMs) * rateLimit.max * 5;
     const ids = await Promise.all(Array.from({ length: offered }, () => seed(redis)));
     const end = performance.now() + forMs;
-    const told: number[] = [];
     const began = await Promise.all(
       ids.map(async (id, index) => {
         const journal = journals[index % 2] as Journal;
@@ -672,7 +671,6 @@ describe('the rate', () => {
           const beginning = await journal.begin(id);
           if (beginning.is === 'begun') return beginning.record.beganAt;
           if (beginning.is !== 'later') throw new Error(beginning.is);
-          told.push(beginning.at - journal.now());
           await new Promise((resolve) => setTimeout(resolve, Math.max(0, beginning.at - journal.now())));
         }
         return null;
@@ -683,12 +681,24 @@ describe('the rate', () => {
       const window = (times[index + rateLimit.max] as number) - (times[index] as number);
       expect(window, 'one begin more than max within less than perMs').toBeGreaterThanOrEqual(rateLimit.perMs);
     }
-    const spanMs = (times.at(-1) as number) - (times[0] as number);
-    const possible = rateLimit.max * (1 + Math.floor(spanMs / rateLimit.perMs));
-    expect(spanMs).toBeGreaterThan(forMs - 2 * rateLimit.perMs);
-    expect(times.length / possible).toBeGreaterThan(0.9);
-    // Who finds no token is told another time each, so that they do not all come back at once, and none is told "now".
-    expect(Math.max(...told) - Math.min(...told)).toBeGreaterThan(rateLimit.perMs);
+    // How much of it is used depends on how busy this machine is; the next test shows that none is withheld.
+    expect(times.length).toBeGreaterThan(2 * rateLimit.max);
+  });
+
+  test('is used to the full under a backlog: who finds no token is told a time of its own, one interval apart', async () => {
+    const rateLimit = { max: 25, perMs: 10_000 };
+    const interval = rateLimit.perMs / rateLimit.max;
+    const journal = journalOf({ redis }, { rateLimit });
+    const ids = await Promise.all(Array.from({ length: 125 }, () => seed(redis)));
+    const begun = await Promise.all(ids.slice(0, 25).map((id) => begin(journal, id)));
+    const first = Math.min(...begun.map(({ beganAt }) => beganAt));
+    const told: number[] = [];
+    for (const id of ids.slice(25)) {
+      const beginning = await journal.begin(id);
+      if (beginning.is !== 'later') throw new Error(beginning.is);
+      told.push(beginning.at);
+    }
+    expect(told).toEqual(told.map((_, index) => first + rateLimit.perMs + index * interval));
   });
 
   test('that is spent costs nothing: no attempt, no budget, no change', async () => {
@@ -815,7 +825,7 @@ describe('whatever happens, in whatever order', () => {
         );
         expect(sendingNow.length).toBeLessThanOrEqual(1);
       }),
-      { numRuns: 150 },
+      { numRuns: 100, interruptAfterTimeLimit: 10_000 },
     );
-  });
+  }, 60_000);
 });
