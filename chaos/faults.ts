@@ -35,6 +35,7 @@ export class Faults {
   readonly #queues = new Map<string, Queue<VerificationJob>>();
   readonly #say: (text: string) => void;
   #redisBusy = false;
+  #providersBusy = false;
   #duplicates = 0;
 
   constructor(world: World, redis: RedisConnection, say: (text: string) => void) {
@@ -56,7 +57,7 @@ export class Faults {
     await Promise.all(underway);
   }
 
-  async #commit(fault: Fault): Promise<void> {
+  async #commit(fault: PlannedFault): Promise<void> {
     const name = nameOf(fault);
     this.#say(`${name} ${JSON.stringify(fault)}`);
     const fromMs = Date.now();
@@ -73,7 +74,7 @@ export class Faults {
     this.done.set(counted, (this.done.get(counted) ?? 0) + 1);
   }
 
-  async #carryOut(fault: Fault): Promise<'done' | 'skipped'> {
+  async #carryOut(fault: PlannedFault): Promise<'done' | 'skipped'> {
     const world = this.#world;
     switch (fault.kind) {
       case 'kill_worker':
@@ -121,6 +122,16 @@ export class Faults {
         await world.control('/down', { provider: fault.provider, forMs: fault.forMs });
         await delay(fault.forMs);
         return 'done';
+      case 'provider_faults': {
+        if (this.#providersBusy) return 'skipped';
+        this.#providersBusy = true;
+        const status = await world.control('/faults', { spec: fault.spec, seed: fault.atMs });
+        if (status !== 200) return 'skipped'; // this sandbox knows no such faults, and is not asked again
+        await delay(fault.forMs);
+        await world.control('/faults', { spec: '' });
+        this.#providersBusy = false;
+        return 'done';
+      }
       case 'mischief':
         return await this.#mischief(fault.provider, fault.mischief, fault.pick);
     }
@@ -271,6 +282,8 @@ function nameOf(fault: Fault): string {
     case 'intake_network':
     case 'provider_network':
       return `${fault.kind}: ${fault.trouble}`;
+    case 'provider_faults':
+      return `${fault.kind}: ${fault.spec.replaceAll(/[@=][^,]*/g, '').replaceAll(',', ', ')}`;
     case 'mischief':
       return `${fault.kind}: ${fault.mischief}`;
     default:

@@ -96,6 +96,8 @@ export interface Books {
   readonly sends: number;
   /** An inquiry said that a code is still awaited. */
   readonly untouched: boolean;
+  /** The truth about the end of the payment was reported by callback, and the intake said that it has it. */
+  readonly reported: boolean;
 }
 
 const UNTOUCHED = 'PENDING_USER_VERIFICATION';
@@ -127,6 +129,9 @@ export function booksOf(entries: readonly LedgerEntry[]): Books {
     paid: of('charged').at(-1)?.amount?.value ?? null,
     sends: of('otp_sent').length,
     untouched: of('inquiry').some(({ detail }) => detail === UNTOUCHED),
+    reported: of('callback_answered').some(
+      ({ acknowledged, trick, names }) => acknowledged === true && trick === undefined && names === undefined,
+    ),
   };
 }
 
@@ -166,7 +171,9 @@ export function impatience(one: Case, books: Books): 'unfinished' | 'unresolved'
     case 'lipa-later':
       return 'unresolved'; // no money moves, so there is nothing to wait for
     case 'beqelal':
-      return resource.otp === 'unknown' ? null : 'unresolved'; // no inquiry: a callback or a person
+      // No inquiry: a callback settles it where both name the same amount, and else a person.
+      if (resource.otp !== 'unknown') return 'unresolved';
+      return books.reported && one.amount !== null && one.amount === books.paid ? 'unresolved' : null;
     case 'ayoconnect':
       if (!books.accepted.size && books.charges === 0) return 'unresolved'; // its status says that the code is awaited
       return ended(books) ? 'unresolved' : null;
@@ -342,7 +349,11 @@ function judgeTransaction(cases: readonly Case[], books: Books, wire: readonly W
     ).length;
     if (times > 1 + freed) accuse('code_received_twice', own[0] ?? first, `${code} came ${times} times`);
     const untouched = own.filter(({ resource }) => resource?.final && resource.otp === 'unknown');
-    if (books.accepted.has(code) && untouched.length === own.length && untouched[0]?.resource?.transaction === 'pending') {
+    if (
+      books.accepted.has(code) &&
+      untouched.length === own.length &&
+      untouched[0]?.resource?.transaction === 'pending'
+    ) {
       accuse('said_unknown', untouched[0], 'untouched, and the code was accepted');
     }
     const submitted = own.filter(({ resource }) => resource?.otp !== 'not_submitted').length;

@@ -4,6 +4,7 @@
  * keep their own time.
  */
 import type { SandboxProvider } from '../src/sandbox/index.ts';
+import { magicOtp } from '../src/sandbox/magic.ts';
 
 export interface PlanOptions {
   readonly seed: number;
@@ -74,6 +75,7 @@ export type Fault =
       readonly trouble: ProxyTrouble;
       readonly forMs: number;
     }
+  | { readonly kind: 'provider_faults'; readonly spec: string; readonly forMs: number }
   | { readonly kind: 'provider_down'; readonly provider: SandboxProvider; readonly forMs: number }
   | {
       readonly kind: 'mischief';
@@ -97,19 +99,35 @@ const OPENED_FOR: Readonly<Partial<Record<SandboxProvider, { value: string; curr
   cepta: { value: '100.00', currency: 'NGN' },
 };
 
-/** Null stands for a right code. The others are the sandbox's magic values, with how often they come. */
-type Code = readonly [otp: string | null, weight: number];
-
-const EVERYWHERE: readonly Code[] = [
+/**
+ * Null stands for a right code. The others are the sandbox's magic values with how often they come; where a provider
+ * does not know one, it does not come there.
+ */
+const CODES: readonly (readonly [otp: string | null, weight: number])[] = [
   [null, 50],
   ['400001', 8], // wrong code
+  ['400002', 1], // expired code
   ['400003', 2], // wrong code, no try left
+  ['400004', 1], // unknown reference
+  ['400005', 3], // declined
   ['400006', 3], // server error
+  ['400007', 1], // wrong code, said with 403
   ['400502', 2],
   ['400504', 2],
+  ['500001', 3], // accepted, then the payment fails
+  ['500002', 1], // accepted, pending for ever
+  ['500003', 1], // another amount is charged
+  ['500004', 1], // paid in part
+  ['500005', 1], // the inquiry names no amount
+  ['500006', 2], // the first inquiry fails
+  ['500007', 2], // the first inquiry is limited
+  ['500008', 1], // charged, and the money goes back
   ['600001', 1], // credentials refused
   ['600002', 2], // refused once
   ['600003', 2], // 429 once
+  ['600004', 2], // our token has expired
+  ['600005', 2], // the customer's token has expired
+  ['600006', 1], // application keys refused
   ['600007', 3], // reset before the code was seen
   ['800001', 4], // taken, then 502
   ['800002', 4], // taken, then reset
@@ -117,25 +135,12 @@ const EVERYWHERE: readonly Code[] = [
   ['800004', 3], // taken, then half an answer
   ['800005', 3], // taken, then half a JSON
   ['800006', 2], // taken, said in a strange word
-  ['800008', 2], // wrong code, answer lost
-];
-const DECLINED: Code = ['400005', 3];
-const ASKED: readonly Code[] = [
-  ['500001', 3], // accepted, then the payment fails
-  ['500002', 1], // accepted, pending for ever
-  ['500003', 1], // another amount is charged
-  ['500006', 2], // the first inquiry fails
-  ['500007', 2], // the first inquiry is limited
   ['800007', 2], // lost, and the payment fails
+  ['800008', 2], // wrong code, answer lost
   ['800009', 1], // lost, pending for ever
 ];
-const CODES: Readonly<Record<SandboxProvider, readonly Code[]>> = {
-  'hello-clever': [...EVERYWHERE, ...ASKED, ['400002', 2], ['500004', 1], ['500008', 1]],
-  'lipa-later': [...EVERYWHERE, DECLINED, ['600004', 3]],
-  ayoconnect: [...EVERYWHERE, ...ASKED, DECLINED, ['400002', 2], ['500005', 1], ['600004', 2], ['600005', 2]],
-  beqelal: [...EVERYWHERE, DECLINED, ['400004', 2], ['500003', 1], ['600006', 1]],
-  cepta: [...EVERYWHERE, ...ASKED, DECLINED, ['400007', 2], ['500008', 1]],
-};
+const codesOf = (provider: SandboxProvider) =>
+  CODES.filter(([otp]) => otp === null || magicOtp(provider, otp) !== undefined);
 
 /** mulberry32: 32 bits of state, good enough to shuffle mischief, and the same on every machine. In [0, 1). */
 export function randomOf(seed: number): () => number {
@@ -273,7 +278,7 @@ function submissionOf(
 function codeOf(dice: Dice, provider: SandboxProvider, taken: readonly string[]): string {
   for (;;) {
     // No magic value begins with 0, 1, 2 or 3; a code that begins with 0 must not lose it on the way.
-    const code = dice.weighted(CODES[provider]) ?? `${dice.one(['0', '1', '2', '3'])}${dice.text(DIGITS, 5)}`;
+    const code = dice.weighted(codesOf(provider)) ?? `${dice.one(['0', '1', '2', '3'])}${dice.text(DIGITS, 5)}`;
     if (!taken.includes(code)) return code;
   }
 }
@@ -332,8 +337,34 @@ const FAULTS: readonly (readonly [Fault['kind'], number])[] = [
   ['intake_network', 6],
   ['provider_network', 22],
   ['provider_down', 8],
+  ['provider_faults', 10],
   ['mischief', 16],
 ];
+
+/**
+ * What the sandbox is told to do at random for a while. A provider that lies to us is only believed where it can be
+ * asked again, so the callback that contradicts what happened is not told to Beqelal, which nobody can ask.
+ */
+const SPECS = [
+  'commit_then_reset=0.3',
+  'commit_then_silence@verify=0.3',
+  'commit_then_503@verify=0.2,busy_503=0.2',
+  'html_502=0.2,html_200=0.1',
+  'half_answer=0.2,half_json=0.1',
+  'null_object=0.15,swapped_types=0.15',
+  'other_content_type=0.2,reset_unread=0.2',
+  'slow=0.3:1500',
+  'slow@inquiry=0.5:1900',
+  'storm_429=0.02:1500',
+  'token_expired=0.2,customer_token_expired=0.1',
+  'callback_first=0.5',
+  'duplicate_callback=0.5,stray_callback=0.3',
+  'contradictory_callback@cepta=0.4,contradictory_callback@ayoconnect=0.4,contradictory_callback@hello-clever=0.4',
+  'forged_callback=0.3,misspelled_callback=0.2,withheld_callback=0.3',
+] as const;
+
+/** A server that comes back is not believed for five seconds; killed more often than this, nothing but that would be seen. */
+const BETWEEN_REDIS_KILLS_MS = 15_000;
 
 /** The first second is quiet, so that there is something to disturb; then something every one to four seconds. */
 function faultsOf({ seed, durationMs, workers }: PlanOptions): PlannedFault[] {
@@ -341,8 +372,14 @@ function faultsOf({ seed, durationMs, workers }: PlanOptions): PlannedFault[] {
   const faults: PlannedFault[] = [];
   // Whatever the dice say, no run goes without the two that the journal exists for.
   const first: Fault['kind'][] = ['kill_worker', 'mischief', 'kill_redis'];
+  let redisKilledAt = Number.NEGATIVE_INFINITY;
   for (let atMs = 1_500; atMs < durationMs; atMs += dice.between(700, 3_500)) {
-    faults.push({ atMs, ...faultOf(dice, first.shift() ?? dice.weighted(FAULTS), workers) });
+    let kind = first.shift() ?? dice.weighted(FAULTS);
+    if (kind === 'kill_redis') {
+      if (atMs - redisKilledAt < BETWEEN_REDIS_KILLS_MS) kind = 'cut_clients';
+      else redisKilledAt = atMs;
+    }
+    faults.push({ atMs, ...faultOf(dice, kind, workers) });
   }
   return faults;
 }
@@ -376,6 +413,8 @@ function faultOf(dice: Dice, kind: Fault['kind'], workers: number): Fault {
       return { kind, provider, trouble, forMs: troubleMs(dice, trouble) };
     case 'provider_down':
       return { kind, provider, forMs: dice.between(300, 6_000) };
+    case 'provider_faults':
+      return { kind, spec: dice.one(SPECS), forMs: dice.between(1_000, 6_000) };
     case 'mischief':
       return {
         kind,

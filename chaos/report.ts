@@ -18,6 +18,8 @@ export interface RunFigures {
   readonly faults: ReadonlyMap<string, number>;
   readonly recoveries: readonly Recovery[];
   readonly prevented: number;
+  /** Called unknown although their code never crossed the wire: caution that nobody needed, seen from here. */
+  readonly neverLeft: number;
   readonly turnedAway: number;
   readonly settledInMs: number;
   readonly durationMs: number;
@@ -52,8 +54,9 @@ const PLAIN = { head: [], border: [], compact: true };
 const BAR = 24;
 const PLAIN_EVERY_MS = 10_000;
 const LIVE_EVERY_MS = 200;
-/** The rest of a long list is the same trouble over again, and stands in the folder. */
-const SHOWN_IN_FULL = 8;
+/** Of each kind. */
+const SHOWN_IN_FULL = 3;
+const LISTED = 40;
 
 /** A live line on a terminal, a plain one every ten seconds elsewhere. */
 export class Progress {
@@ -102,12 +105,13 @@ export function printReport(figures: RunFigures, { folder, repeat }: { folder: s
   print(`\n${pc.bold('What is wrong')}`);
   for (const [kind, count] of countsOf(violations))
     print(`  ${String(count).padStart(4)} × ${kind}: ${VIOLATIONS[kind]}`);
-  for (const violation of violations.slice(0, SHOWN_IN_FULL)) print(`\n${fileOn(violation, figures)}`);
-  if (violations.length > SHOWN_IN_FULL) {
-    print(`\n… and ${violations.length - SHOWN_IN_FULL} more:`);
-    for (const { kind, says, id, reference } of violations.slice(SHOWN_IN_FULL, 60)) {
-      print(`  ${kind}: ${says} (${id ?? reference ?? 'no verification'})`);
-    }
+  // A few of each kind in full: the rest is mostly the same trouble over again, and stands in the folder.
+  const inFull = [...groupBy(violations, ({ kind }) => kind).values()].flatMap((own) => own.slice(0, SHOWN_IN_FULL));
+  for (const violation of inFull) print(`\n${fileOn(violation, figures)}`);
+  const rest = violations.filter((violation) => !inFull.includes(violation));
+  if (rest.length > 0) print(`\n… and ${rest.length} more`);
+  for (const { kind, says, id, reference } of rest.slice(0, LISTED)) {
+    print(`  ${kind}: ${says} (${id ?? reference ?? 'no verification'})`);
   }
   print(
     `\n${pc.red('✗')} ${violations.length} violations. Logs, append-only file and ledger: ${relative('.', folder)}`,
@@ -193,6 +197,7 @@ function figureLines(figures: RunFigures): [string, string][] {
     ['charges', String(charged)],
     ['results, repeats among them', `${results.length}, ${results.length - new Set(results.map(({ id }) => id)).size}`],
     ['submissions that were prevented', String(figures.prevented)],
+    ['unknown, yet never on the wire', String(figures.neverLeft)],
     [
       'orphans of killed workers',
       `${recoveries.length}, of which ${recoveries.length - calm.length} met further trouble`,

@@ -19,7 +19,7 @@ import type { SandboxProvider } from '../src/sandbox/index.ts';
 import { Faults, type Span } from './faults.ts';
 import { booksByTransaction, type Case, impatience, judge, type WireEntry } from './judge.ts';
 import { type Enquiry, idOf, Load } from './load.ts';
-import { LONGEST_DELAY_MS, type Plan, planOf } from './plan.ts';
+import { LONGEST_DELAY_MS, type Plan, PROVIDERS, planOf } from './plan.ts';
 import { Progress, printReport, type Recovery, type RunFigures } from './report.ts';
 import { MUTANTS, type Mutant, World } from './world.ts';
 
@@ -117,6 +117,11 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
     if (!firstResultAt.has(result.subject)) firstResultAt.set(result.subject, Date.now());
   });
   const load = new Load(world.intakeUrl);
+  for (const provider of PROVIDERS) {
+    // LipaLater has no callbacks and says so.
+    const url = `${world.intakeUrl}/v1/callbacks/${provider}`;
+    say(`callbacks of ${provider}: ${await world.control('/callbacks', { provider, url })}`);
+  }
   const faults = new Faults(world, redis, say);
   const metrics = setInterval(() => world.readMetrics(), METRICS_EVERY_MS);
   const progress = new Progress(() => ({
@@ -187,6 +192,8 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
         return { worker, id, tookMs: heardAt - atMs, disturbed: disturbed(faults.spans, atMs, heardAt) };
       }),
     );
+    const crossing = ({ reference, otp }: Pick<Case, 'reference' | 'otp'>): string => `${reference} ${otp}`;
+    const crossed = new Set(wire.map(crossing));
     const prevented = world.metrics.sum('otp_resends_prevented_total');
     const turnedAway = load.turnedAway;
     return {
@@ -198,6 +205,7 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
       faults: faults.done,
       recoveries,
       prevented,
+      neverLeft: cases.filter((one) => one.resource?.otp === 'unknown' && !crossed.has(crossing(one))).length,
       turnedAway,
       settledInMs,
       durationMs,

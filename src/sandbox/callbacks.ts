@@ -99,11 +99,12 @@ export function callbackOffice({ ledger, plan, sideOf, after, retryMs }: OfficeP
     const { provider, reference } = transaction;
     if (!urls.has(provider) || !sideOf(provider).callback) return;
     const hit = plan().draw('callback', provider, 'callback', reference);
-    // Three by magic value; two or three as the plan's luck has it.
-    const times = hit && hit.luck < 0.5 ? 2 : 3;
-    const letters = lettersFor(transaction, as, trickOf(hit) ?? transaction.callbackTrick, times).flatMap(written);
+    const trick = trickOf(hit) ?? transaction.callbackTrick;
+    const letters = lettersFor(transaction, as, trick).flatMap(written);
     if (hit) ledger.write({ provider, call: 'callback', reference, event: 'fault', detail: hit.name });
-    for (const letter of letters) send(letter);
+    // Three by magic value; two or three as the plan's luck has it.
+    const times = trick !== 'duplicate' ? 1 : hit && hit.luck < 0.5 ? 2 : 3;
+    for (let time = 0; time < times; time += 1) for (const letter of letters) send(letter);
   }
 
   /** The letter with what goes over the wire, or nothing where the provider has no such callback. */
@@ -163,13 +164,12 @@ interface Letter {
 
 type Written = Letter & { written: CallbackLetter };
 
-function lettersFor(of: Transaction, says: Said, trick: CallbackTrick | undefined, times: number): Letter[] {
+function lettersFor(of: Transaction, says: Said, trick: CallbackTrick | undefined): Letter[] {
   const truth: Letter = { of, says, about: of };
   switch (trick) {
     case undefined:
-      return [truth];
     case 'duplicate':
-      return Array.from({ length: times }, () => truth);
+      return [truth];
     case 'contradictory':
       return [{ ...truth, says: contradiction(of, says), about: frank(of), trick: 'untrue' }];
     case 'unknown_reference':

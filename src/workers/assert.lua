@@ -1,19 +1,34 @@
 -- Writes back an attempt that the record does not know, because the server lost it: what was begun is never forgotten.
 -- KEYS: 1 record, 2 due set, 3 transaction (reference)
 -- ARGV: 1 verification id, 2 due at, 3.. the record as it was handed out by begin: field, value, field, value …
--- Returns { 1 } when it was written back, else { 0 }
+-- Returns { 1 when the server had lost the attempt, else 0; what it says of it: '' (no record), 'queued', 'sending',
+--   'awaiting', 'settled', or 'overtaken' when another attempt is under way }
 local mine = {}
 for index = 3, #ARGV, 2 do mine[ARGV[index]] = ARGV[index + 1] end
 
-local known = redis.call('HGET', KEYS[1], 'attempts')
-local state = redis.call('HGET', KEYS[1], 'state')
-if state and (tonumber(known or '0') >= tonumber(mine.attempts) or state == 'settled') then return { 0 } end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+local known = redis.call('HMGET', KEYS[1], 'attempts', 'state', 'token', 'revision')
+local attempts, state = tonumber(known[1] or '0'), known[2] or ''
+if attempts >= tonumber(mine.attempts) and state ~= '' then
+  if state == 'sending' and known[3] ~= mine.token then state = 'overtaken' end
+  return { 0, state }
+end
+if state == 'settled' then return { 1, state } end
+-- A change that was decided on what stood here before must not meet what stands here now.
+local revision = math.max(tonumber(known[4] or '0'), tonumber(mine.revision)) + 1
+if state == 'awaiting' then
+  -- It was called unknown meanwhile, and that has been published: it only learns of which attempt it is unknown.
+  redis.call('HSET', KEYS[1], 'attempts', mine.attempts, 'used', mine.used, 'beganAt', mine.beganAt,
+    'inFlightUntil', mine.inFlightUntil, 'revision', revision,
+    'history', (redis.call('HGET', KEYS[1], 'history') or '') .. string.match(mine.history, '[^\n]*\n$'))
+else
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+  redis.call('HSET', KEYS[1], 'revision', revision)
+  redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+end
 if mine.codePrint ~= '' then
   local used = math.max(tonumber(redis.call('HGET', KEYS[3], 'used') or '0'), tonumber(mine.used))
   redis.call('HSET', KEYS[3], 'holder', ARGV[1], 'last', ARGV[1], 'used', used, 'code:' .. mine.codePrint, cjson.encode({ id = ARGV[1] }))
   redis.call('PERSIST', KEYS[3])
 end
-return { 1 }
+return { 1, state }

@@ -29,8 +29,6 @@ export interface EpochDependencies {
 
 export class Epoch {
   readonly #deps: EpochDependencies;
-  /** The server to which this process has asserted what it knows. */
-  #assertedTo: string | null = null;
 
   constructor(deps: EpochDependencies) {
     this.#deps = deps;
@@ -40,59 +38,71 @@ export class Epoch {
   async beat(): Promise<boolean> {
     const { journal, events, partition } = this.#deps;
     const beat = await journal.beat();
-    if (beat.is === 'open') {
-      this.#assertedTo = null;
-      return true;
-    }
-    if (this.#assertedTo !== beat.server) {
-      await journal.assertKnown();
-      this.#assertedTo = beat.server;
-    }
-    if (journal.now() < beat.until || !(await journal.mayOneRecover(RECOVERER_MS))) return false;
+    // Also when the others have opened it already: what was away all the while still knows what it knows.
+    if (journal.toldServer !== beat.server) await journal.assertKnown(beat.server);
+    if (beat.is === 'open') return true;
+    if (journal.now() < beat.until || !(await journal.mayOneRecover(beat.server, RECOVERER_MS))) return false;
     try {
       await this.#recover(beat);
     } catch (error) {
       events.emit('machinery:failed', { where: `recovery of ${partition}`, error: asError(error) });
+      await journal.giveUpRecovery(beat.server);
     }
     return false;
   }
 
   async #recover(beat: Extract<Beat, { is: 'recovering' }>): Promise<void> {
     const { journal, lossWindowMs, events, partition } = this.#deps;
-    const { lastBeat, missing } = await journal.witnesses(beat.lostFrom);
+    const { lastBeat, present, missing } = await journal.witnesses(beat.lostFrom);
     const lostMs = lastBeat > 0 ? lastBeat - beat.lostFrom : beat.serverStartedAt - beat.lostFrom;
     // A beat a second, so what was lost is known to within one; without a witness the outage itself counts as lost.
     const uncertaintyMs = BEAT_MS + (lastBeat > 0 ? 0 : UPTIME_ERROR_MS);
     const bounded = (lastBeat === 0 && missing.length === 0) || lostMs <= lossWindowMs + uncertaintyMs;
+    const isSuspect = (record: VerificationRecord): boolean =>
+      !acceptedHere(record, beat) && (bounded ? mayHaveBegun(record, beat) : !isKnown(record, present));
+    // A backlog may be long: it is gone through only when there is something to find.
+    const isWhole = bounded && (missing.length === 0 || lossWindowMs === 0);
     let suspected = 0;
-    for (const id of await journal.unfinished()) {
-      const record = await journal.read(id);
-      if (!record || record.state === 'settled') continue;
-      if (bounded ? !mayHaveBegun(record, beat, lossWindowMs, missing) : await isKnown(record, journal)) continue;
+    for (const id of isWhole ? [] : await journal.unfinished()) {
+      const record = await this.#read(id);
+      if (!record || record.state === 'settled' || !isSuspect(record)) continue;
       suspected += 1;
       await this.#deps.conclude(record, { from: 'rolled_back', bounded });
     }
     await journal.open(beat.server, missing);
     events.emit('journal:recovered', { partition, bounded, missing: missing.length, suspected });
   }
+
+  /** One that was tampered with can be read by nobody, so nobody can send it: it keeps the partition from nothing. */
+  async #read(id: string): Promise<VerificationRecord | null> {
+    try {
+      return await this.#deps.journal.read(id);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      this.#deps.events.emit('machinery:failed', { where: `recovery of ${this.#deps.partition}, at ${id}`, error });
+      return null;
+    }
+  }
+}
+
+type Recovering = Extract<Beat, { is: 'recovering' }>;
+
+/** Then no attempt for it can have been lost with the old server. */
+function acceptedHere({ createdAt }: VerificationRecord, { serverStartedAt }: Recovering): boolean {
+  return createdAt > serverStartedAt + UPTIME_ERROR_MS;
 }
 
 /** Could a worker of which nothing is known have begun this one in the last moments of the old server? */
-function mayHaveBegun(
-  record: VerificationRecord,
-  { lostFrom, serverStartedAt }: Extract<Beat, { is: 'recovering' }>,
-  lossWindowMs: number,
-  missing: readonly string[],
-): boolean {
-  if (missing.length === 0 || lossWindowMs === 0 || record.state !== 'queued') return false;
-  const untouched =
-    record.createdAt > serverStartedAt + UPTIME_ERROR_MS || // accepted by this server
-    record.notBefore > serverStartedAt + UPTIME_ERROR_MS || // not yet due when the old one ended
-    record.expiresAt < lostFrom - lossWindowMs; // dead before the lost window began
-  return !untouched;
+function mayHaveBegun(record: VerificationRecord, { lostFrom, serverStartedAt }: Recovering): boolean {
+  if (record.state !== 'queued') return false;
+  // Not yet due when the old server ended; a time that was set since then says nothing of what was due before.
+  const wasNotDue =
+    record.notBefore > serverStartedAt + UPTIME_ERROR_MS && record.updatedAt < serverStartedAt - UPTIME_ERROR_MS;
+  const wasDead = record.expiresAt < lostFrom; // before the first write that can be lost
+  return !wasNotDue && !wasDead;
 }
 
 /** A live worker has it in hand and will say what became of it. */
-async function isKnown(record: VerificationRecord, journal: Journal): Promise<boolean> {
-  return record.state === 'sending' && (await journal.ownerLives(record));
+function isKnown({ state, owner }: VerificationRecord, present: ReadonlySet<string>): boolean {
+  return state === 'sending' && owner !== null && present.has(owner);
 }

@@ -6,7 +6,7 @@
 import { asError, EventBus } from '../events.ts';
 import { JOB_SEEN_WITHIN_MS } from '../producers/accept.ts';
 import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers/job.ts';
-import { type HistoryEntry, readRecord, type VerificationRecord } from '../producers/record.ts';
+import { type HistoryEntry, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 import { decide, type Evidence, type Policy, type Situation, type Verdict } from './decide.ts';
@@ -20,6 +20,8 @@ const INQUIRY_SEEN_WITHIN_MS = 5_000;
 /** Half of the workers' lockDuration: headers leave within it or not at all. */
 export const SEND_WITHIN_MS = 4_000;
 
+/** More than a record ever has. */
+const REVISIONS_PASSED_OVER = 1_000;
 /** For apply.lua: the record's place in the due set stays as it is. */
 const DUE_UNCHANGED = -1;
 
@@ -49,7 +51,7 @@ export interface JournalSettings {
 }
 
 export type Beat =
-  | { readonly is: 'open' }
+  | { readonly is: 'open'; readonly server: string }
   | {
       readonly is: 'recovering';
       /** Until then live workers may still assert. */
@@ -67,6 +69,8 @@ interface Known {
   readonly attempts: number;
   /** When its outcome was written, on the monotonic clock; null while it is under way. */
   settledAt: number | null;
+  /** What its outcome was. */
+  verdict: Verdict['do'] | null;
   /** Writes the outcome down once more. */
   settleAgain: (() => Promise<unknown>) | null;
 }
@@ -112,6 +116,7 @@ export class Journal {
   readonly #known = new Map<string, Known>();
   /** The last beat that a server has acknowledged, by the clock of Redis; 0 before the first. */
   #lastBeat = 0;
+  #toldServer: string | null = null;
 
   constructor(redis: RedisConnection, settings: JournalSettings, worker: string, events: EventBus = new EventBus()) {
     this.keys = partitionKeys(settings.partition);
@@ -225,13 +230,15 @@ export class Journal {
     const [outcome, now, ...more] = (await beatScript.run(
       this.#redis,
       [this.keys.epoch, this.keys.workers, this.keys.heartbeat(this.#worker), this.keys.asserted],
-      [this.#worker, HEARTBEAT_LIFE_MS, this.#settings.recoverMs],
+      [this.#worker, HEARTBEAT_LIFE_MS, this.#settings.recoverMs, this.#toldServer ?? ''],
     )) as [string, number, string, string, string, string];
     this.#sawClock(now);
     if (outcome === 'open') {
+      const [server] = more;
       this.#lastBeat = now;
-      this.#forgetSettledBefore(saidAt - this.#settings.lossWindowMs);
-      return { is: 'open' };
+      this.#toldServer ??= server;
+      if (this.#toldServer === server) this.#forgetSettledBefore(saidAt - this.#settings.lossWindowMs);
+      return { is: 'open', server };
     }
     const [until, lostFrom, serverStartedAt, server] = more;
     return {
@@ -248,12 +255,21 @@ export class Journal {
     await this.#redis.multi().zrem(this.keys.workers, this.#worker).del(this.keys.heartbeat(this.#worker)).exec();
   }
 
+  /** The server that has been told everything that this process has begun; null before the first beat. */
+  get toldServer(): string | null {
+    return this.#toldServer;
+  }
+
   /** Writes back every attempt that this process knows and the server may not, and says that it has. */
-  async assertKnown(): Promise<void> {
-    for (const [id, known] of [...this.#known]) {
-      if (await this.#assert(id, known)) await known.settleAgain?.();
-    }
+  async assertKnown(server: string): Promise<void> {
+    await Promise.all(
+      [...this.#known].map(async ([id, known]) => {
+        const found = await this.#assert(id, known);
+        if (mustSayAgain(found, known)) await known.settleAgain?.();
+      }),
+    );
     await this.#redis.hset(this.keys.asserted, this.#worker, String(this.#lastBeat));
+    this.#toldServer = server;
   }
 
   /** Every verification that is not final, as far as this server knows. */
@@ -263,9 +279,9 @@ export class Journal {
 
   /**
    * What is known of the workers that lived on the old server: how far their own memory of beats reaches (0: nobody
-   * is left who remembers), and whether one of them has not asserted, so that nobody knows what it had begun.
+   * is left who remembers), who has asserted, and whether one of them has not, so that nobody knows what it had begun.
    */
-  async witnesses(lostFrom: number): Promise<{ lastBeat: number; missing: string[] }> {
+  async witnesses(lostFrom: number): Promise<{ lastBeat: number; present: Set<string>; missing: string[] }> {
     const { lossWindowMs } = this.#settings;
     const since = lostFrom - lossWindowMs - HEARTBEAT_LIFE_MS;
     const [lived, asserted] = await Promise.all([
@@ -274,13 +290,23 @@ export class Journal {
     ]);
     return {
       lastBeat: Math.max(0, ...Object.values(asserted).map(Number)),
+      present: new Set(Object.keys(asserted)),
       missing: lived.filter((worker) => asserted[worker] === undefined),
     };
   }
 
-  /** True for one caller at a time. */
-  async mayOneRecover(forMs: number): Promise<boolean> {
-    return (await this.#redis.set(`${this.keys.epoch}:recoverer`, this.#worker, 'PX', forMs, 'NX')) === 'OK';
+  /** True for one caller at a time; whoever was about to on an earlier server counts no more. */
+  async mayOneRecover(server: string, forMs: number): Promise<boolean> {
+    return (await this.#redis.set(this.#recoverer(server), this.#worker, 'PX', forMs, 'NX')) === 'OK';
+  }
+
+  /** The recovery has failed: the next one may try at once. */
+  async giveUpRecovery(server: string): Promise<void> {
+    await this.#redis.del(this.#recoverer(server));
+  }
+
+  #recoverer(server: string): string {
+    return `${this.keys.epoch}:recoverer:${server}`;
   }
 
   /** From now on the journal is known to be whole on this server: attempts may begin again. */
@@ -288,8 +314,8 @@ export class Journal {
     const opening = this.#redis
       .multi()
       .hset(this.keys.epoch, { server, seenAt: this.now() })
-      .hdel(this.keys.epoch, 'recovering', 'recoverUntil')
-      .del(this.keys.asserted, `${this.keys.epoch}:recoverer`);
+      .hdel(this.keys.epoch, 'recovering', 'recoverUntil', 'recoverSince')
+      .del(this.keys.asserted, this.#recoverer(server));
     if (missing.length > 0) opening.zrem(this.keys.workers, ...missing);
     await opening.exec();
   }
@@ -312,11 +338,21 @@ export class Journal {
     const random = Math.random();
     const known = this.#known.get(record.id);
     const ofKnownAttempt = record.state === 'sending' && known?.attempts === record.attempts ? known : null;
+    const said = (verdict: Verdict): void => {
+      if (ofKnownAttempt === null) return;
+      ofKnownAttempt.settledAt = performance.now();
+      ofKnownAttempt.verdict = verdict.do;
+      ofKnownAttempt.settleAgain = async () => await this.apply(record, evidence, facts, seal);
+    };
+    let writtenBack = false;
     for (;;) {
       const situation = situationOf(before, evidence, overtaken(record, before), this.now(), random);
       const { policy } = this.#settings;
       const verdict = decide(evidence, situation, { ...policy, canInquire: policy.canInquire(before) });
-      if (verdict.do === 'nothing') return { verdict, before, published: null };
+      if (verdict.do === 'nothing') {
+        said(verdict);
+        return { verdict, before, published: null };
+      }
       const change = await this.#changeOf(verdict, before, situation, evidence, facts, seal);
       const [applied, now, current] = (await applyScript.run(
         this.#redis,
@@ -334,21 +370,23 @@ export class Journal {
       this.#sawClock(now);
       if (applied === RECOVERING) return { verdict: null, before, published: null };
       if (applied === APPLIED) {
-        if (ofKnownAttempt) {
-          ofKnownAttempt.settledAt = performance.now();
-          ofKnownAttempt.settleAgain = async () => await this.apply(record, evidence, facts, seal);
-        }
+        said(verdict);
         this.#tell(verdict, before, evidence);
         return { verdict, before, published: change.publish === '' ? null : change.publish };
       }
       const moved = readRecord(before.id, this.#settings.partition, asObject(current));
-      if (ofKnownAttempt && (moved === null || moved.attempts < record.attempts)) {
-        // The server has lost the beginning of this very attempt: it is written back before its outcome is.
+      if (ofKnownAttempt && !writtenBack && (moved === null || moved.attempts < record.attempts)) {
+        // The server has lost the beginning of this very attempt: it is written back before its outcome is. Once: what
+        // is final by now stays as it is, and the outcome is compared with it.
         await this.#assert(record.id, ofKnownAttempt);
+        writtenBack = true;
         before = record;
         continue;
       }
-      if (moved === null) return { verdict: { do: 'nothing' }, before, published: null }; // its retention is over
+      if (moved === null) {
+        said({ do: 'nothing' });
+        return { verdict: { do: 'nothing' }, before, published: null }; // its retention is over
+      }
       before = moved;
     }
   }
@@ -377,6 +415,10 @@ export class Journal {
     const entry: Record<string, unknown> = { at: now, event: eventOf(evidence) };
     if (begun) entry.attempt = before.attempts;
     Object.assign(entry, facts);
+    // A worker that is away may hold the next numbers, from a history that was lost: none of them may fit again.
+    if (evidence.from === 'rolled_back' || evidence.from === 'owner_dead') {
+      change.set.revision = String(before.revision + REVISIONS_PASSED_OVER);
+    }
 
     const codeField = `code:${before.codePrint}`;
     const giveBack = (): void => {
@@ -521,19 +563,19 @@ export class Journal {
     });
   }
 
-  async #assert(id: string, { fields }: Known): Promise<boolean> {
+  async #assert(id: string, { fields }: Known): Promise<Found> {
     const reference = asObject(fields).reference ?? '';
-    const [written] = (await assertScript.run(
+    const [wasLost, is] = (await assertScript.run(
       this.#redis,
       [this.keys.record(id), this.keys.due, this.keys.transaction(reference)],
       [id, String(this.now() + HEARTBEAT_LIFE_MS), ...fields],
-    )) as [number];
-    return written === 1;
+    )) as [number, Found['is']];
+    return { wasLost: wasLost === 1, is };
   }
 
   #remember(id: string, fields: readonly string[]): void {
     const attempts = Number(asObject(fields).attempts ?? 0);
-    this.#known.set(id, { fields, attempts, settledAt: null, settleAgain: null });
+    this.#known.set(id, { fields, attempts, settledAt: null, verdict: null, settleAgain: null });
   }
 
   /** A beat that was acknowledged so much later proves that the server has these as well. */
@@ -552,6 +594,19 @@ export class Journal {
   #sawClock(redisNowMs: number): void {
     this.#clockOffsetMs = redisNowMs - Date.now();
   }
+}
+
+/** What assert.lua found of an attempt. */
+interface Found {
+  readonly wasLost: boolean;
+  readonly is: '' | State | 'overtaken';
+}
+
+/** Does the server lack the outcome of this attempt? What it has is not said a second time. */
+function mustSayAgain({ wasLost, is }: Found, { verdict }: Known): boolean {
+  // Since it was settled as not sent another worker may have begun a next one, of which nobody knows.
+  if (wasLost) return !(is === 'awaiting' && verdict === 'retry');
+  return is === 'sending' || (is === 'awaiting' && verdict === 'settle');
 }
 
 /** What apply.lua answers first. */

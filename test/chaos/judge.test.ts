@@ -91,6 +91,12 @@ const received = (code = '123456'): Partial<LedgerEntry> => ({ event: 'code_rece
 const ACCEPTED: Partial<LedgerEntry> = { event: 'code_accepted', amount: AMOUNT };
 const CHARGED: Partial<LedgerEntry> = { event: 'charged', amount: AMOUNT };
 const REJECTED: Partial<LedgerEntry> = { event: 'code_rejected', triesLeft: 2 };
+const REPORTED: Partial<LedgerEntry> = {
+  call: 'callback',
+  event: 'callback_answered',
+  says: 'paid',
+  acknowledged: true,
+};
 const NOT_CHARGED: Partial<LedgerEntry> = { event: 'not_charged' };
 
 function world(cases: readonly Case[], ledger: readonly LedgerEntry[], more: Partial<Evidence> = {}): Evidence {
@@ -130,6 +136,17 @@ describe('the judge finds nothing wrong with', () => {
     [
       'a lost answer at Beqelal',
       world([caseOf('beqelal', awaiting)], ledgerOf('beqelal', received(), ACCEPTED, CHARGED)),
+    ],
+    [
+      'a callback of Beqelal for a verification without an amount',
+      world([caseOf('beqelal', awaiting)], ledgerOf('beqelal', received(), ACCEPTED, CHARGED, REPORTED)),
+    ],
+    [
+      'a forged callback of Beqelal',
+      world(
+        [caseOf('beqelal', awaiting, { amount: '100.00' })],
+        ledgerOf('beqelal', received(), ACCEPTED, CHARGED, { ...REPORTED, trick: 'wrong_secret' }),
+      ),
     ],
     ['a payment that never ends', world([caseOf('cepta', awaiting)], ledgerOf('cepta', received(), ACCEPTED))],
     [
@@ -271,6 +288,13 @@ const GUILTY: Record<ViolationKind, [string, Evidence][]> = {
       world(
         [caseOf('beqelal', { ...awaiting, otp: 'accepted', transaction: 'pending' })],
         ledgerOf('beqelal', received(), ACCEPTED),
+      ),
+    ],
+    [
+      'a payment that Beqelal reported',
+      world(
+        [caseOf('beqelal', awaiting, { amount: '100.00' })],
+        ledgerOf('beqelal', received(), ACCEPTED, CHARGED, REPORTED),
       ),
     ],
     [

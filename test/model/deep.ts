@@ -1,0 +1,32 @@
+/**
+ * The same models as in the test, further: `npx tsx test/model/deep.ts --depth 9 --minutes 5 [--only inquiry]`.
+ * Prints how far it has come, and ends with 1 when a rule does not hold.
+ */
+import { parseArgs } from 'node:util';
+import { explore, tell } from './explore.ts';
+import * as models from './models.ts';
+
+const { values } = parseArgs({
+  options: {
+    depth: { type: 'string', default: '9' },
+    minutes: { type: 'string', default: '5' },
+    only: { type: 'string' },
+  },
+});
+const { inquiry, callback, noMoney, races, rollback } = models;
+const chosen = Object.entries({ inquiry, callback, noMoney, races, rollback }).filter(
+  ([name]) => values.only === undefined || values.only === name,
+);
+for (const [name, model] of chosen) {
+  const startedAt = Date.now();
+  const forMs = (Number(values.minutes) * 60_000) / chosen.length;
+  const limits = { depth: Number(values.depth), states: Number.POSITIVE_INFINITY, forMs };
+  const found = await explore(model, limits, {
+    onLevel: (so) => console.log(`  ${tell(name, so, Date.now() - startedAt)}`),
+  });
+  console.log(tell(name, found, Date.now() - startedAt));
+  if (found.violation) {
+    console.log(found.violation.report);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,108 @@
+/** What is enumerated: the three kinds of providers, and of what may happen to them one of a kind. */
+import type { Alphabet } from './events.ts';
+import type { World } from './oracle.ts';
+import type { Model } from './step.ts';
+
+const SCHEDULE = { maxAttempts: 2, delaysMs: [10_000, 30_000], giveUpAfterMs: 60_000 };
+const worlds = {
+  /** As at Cepta: money, and an inquiry that says what became of it. */
+  inquiry: { name: 'money with inquiry', effect: 'money', canInquire: true, ...SCHEDULE },
+  /** As at Beqelal: money, and only a callback or a person. */
+  callback: { name: 'money without inquiry', effect: 'money', canInquire: false, ...SCHEDULE },
+  /** As at LipaLater: a code is looked at, and no money moves. */
+  noMoney: { name: 'no money', effect: 'none', canInquire: false, ...SCHEDULE },
+} as const satisfies Record<string, World>;
+
+const QUIET: Alphabet = {
+  answers: [],
+  findings: [],
+  callbacks: [],
+  seconds: ['same', 'other'],
+  split: false,
+  again: false,
+  noToken: false,
+  resolve: false,
+  time: true,
+  rollback: false,
+};
+
+export const inquiry: Model = {
+  world: worlds.inquiry,
+  alphabet: {
+    ...QUIET,
+    answers: ['pending', 'succeeded', 'wrong', 'declined', 'refused', 'unknown', 'lost', 'not_sent'],
+    findings: ['paid', 'not_paid', 'pending', 'untouched', 'nothing'],
+    callbacks: ['paid', 'not_paid'],
+    resolve: true,
+  },
+};
+
+export const callback: Model = {
+  world: worlds.callback,
+  alphabet: {
+    ...QUIET,
+    answers: ['pending', 'succeeded', 'wrong', 'declined', 'refused', 'unknown', 'lost', 'not_sent'],
+    callbacks: ['paid', 'not_paid', 'paid_less', 'paid_unsaid'],
+    resolve: true,
+  },
+};
+
+export const noMoney: Model = {
+  world: worlds.noMoney,
+  alphabet: {
+    ...QUIET,
+    answers: ['accepted', 'wrong_here', 'refused', 'unknown', 'lost', 'not_sent'],
+    callbacks: ['paid'],
+  },
+};
+
+/** Who reads and who writes are never at it at the same time: everything else comes between. */
+export const races: Model = {
+  world: worlds.inquiry,
+  alphabet: {
+    ...QUIET,
+    answers: ['pending', 'wrong', 'refused', 'not_sent'],
+    findings: ['paid', 'not_paid'],
+    callbacks: ['paid'],
+    seconds: ['same'],
+    split: true,
+    noToken: true,
+  },
+};
+
+/** Redis comes back as another server, without its last writes. */
+export const rollback: Model = {
+  world: worlds.inquiry,
+  alphabet: { ...QUIET, answers: ['wrong', 'lost', 'not_sent'], time: false, rollback: true },
+};
+
+/** Everything there is, for random runs. */
+export const everything = (world: keyof typeof worlds): Model => ({
+  world: worlds[world],
+  alphabet: {
+    ...QUIET,
+    answers:
+      world === 'noMoney'
+        ? [
+            'accepted',
+            'wrong_here',
+            'refused',
+            'throttled',
+            'refused_for_good',
+            'unknown',
+            'lost',
+            'not_sent',
+            'cannot_be_sent',
+          ]
+        : [
+            ...(['pending', 'pending_last', 'succeeded', 'succeeded_less', 'wrong', 'declined', 'refused'] as const),
+            ...(['throttled', 'refused_for_good', 'unknown', 'lost', 'not_sent', 'cannot_be_sent'] as const),
+          ],
+    findings: ['paid', 'paid_less', 'not_paid', 'pending', 'untouched', 'nothing'],
+    callbacks: ['paid', 'paid_less', 'paid_unsaid', 'not_paid'],
+    split: true,
+    again: true,
+    noToken: true,
+    resolve: true,
+  },
+});

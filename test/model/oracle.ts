@@ -1,0 +1,380 @@
+/**
+ * What the world outside knows: which submissions may have reached a provider, and what has been proved. Written from the
+ * rules, not from the code under test, and asked after every step whether Redis still says the truth.
+ */
+import type { Evidence } from '../../src/workers/decide.ts';
+import { type Content, type Fields, type Of, type OutboxEntry, wordsOf } from './lane.ts';
+
+export const AMOUNT = { value: '100.00', currency: 'NGN' };
+/** The time-out of a call, and what its answer may need to come back to us. */
+export const TIMEOUT_MS = 2_000;
+const IN_FLIGHT_MS = TIMEOUT_MS + 10_000;
+
+export interface World {
+  readonly name: string;
+  readonly effect: 'money' | 'none';
+  readonly canInquire: boolean;
+  readonly maxAttempts: number;
+  readonly delaysMs: readonly number[];
+  readonly giveUpAfterMs: number;
+}
+
+export interface Submission {
+  readonly of: Of;
+  readonly attempt: number;
+  readonly code: string;
+  readonly beganAt: number;
+  /**
+   * `open`: nobody has said what became of it. `reached`: an answer, or a loss: it may have got there. The other three
+   * prove that its code was not used.
+   */
+  readonly fate: 'open' | 'reached' | 'not_sent' | 'refused' | 'untouched';
+  /** Counts against the transaction's budget. */
+  readonly counted: boolean;
+  /** When the provider itself answered, else 0. */
+  readonly answeredAt: number;
+}
+
+interface Heard {
+  /** A proof of payment. */
+  readonly paid: boolean;
+  /** Proof enough that nothing was paid. */
+  readonly notPaid: boolean;
+  readonly accepted: boolean;
+  readonly rejected: boolean;
+  /** When a first inquiry, put late enough, said that nothing was paid; 0 when none has. */
+  readonly firstNotPaidAt: number;
+}
+
+export interface Oracle {
+  readonly codes: readonly [string, string | null];
+  readonly submissions: readonly Submission[];
+  readonly heard: readonly [Heard, Heard];
+  /** The words of the final result, as first seen. */
+  readonly final: readonly [string | null, string | null];
+  /** Paid was proved after a final "failed". */
+  readonly contradicted: readonly [boolean, boolean];
+  /** Redis was put back to an older state: what was said and counted before may be forgotten, what was sent may not. */
+  readonly rolledBack: boolean;
+}
+
+const NOTHING: Heard = { paid: false, notPaid: false, accepted: false, rejected: false, firstNotPaidAt: 0 };
+
+export function newOracle(codes: readonly [string, string | null]): Oracle {
+  return {
+    codes,
+    submissions: [],
+    heard: [NOTHING, NOTHING],
+    final: [null, null],
+    contradicted: [false, false],
+    rolledBack: false,
+  };
+}
+
+/** What must hold after every step. The number is the rule's number in the test's report. */
+export class Violation extends Error {
+  readonly invariant: string;
+
+  constructor(invariant: string, message: string) {
+    super(`${invariant}: ${message}`);
+    this.invariant = invariant;
+  }
+}
+
+function demand(holds: boolean, invariant: string, message: string): void {
+  if (!holds) throw new Violation(invariant, message);
+}
+
+export const INVARIANTS = {
+  once: '1 a code is submitted once, one attempt at a time, none while another is unresolved',
+  final: '2 final is said once and never taken back',
+  sequence: '3 sequences have no gap, and the outbox says what the record says',
+  nextStep: '4 whatever is not final has a next step',
+  proof: '5 what is final was proved',
+  code: '6 the sealed code is gone from what cannot be sent',
+  budget: '7 the budget is what was used of it',
+  contradiction: '8 a payment proved after a final "failed" is shown to a person',
+  holder: '9 the transaction is held exactly while one of its verifications is sending or unresolved',
+  machinery: '10 the machinery does not fail',
+} as const;
+
+/** An attempt was granted: was it right to send this code now? */
+export function begun(oracle: Oracle, of: Of, record: Fields, now: number, world: World): Oracle {
+  const code = oracle.codes[of] ?? '';
+  const attempt = Number(record.attempts);
+  const name = `verification ${of + 1}, attempt ${attempt}`;
+  const mine = oracle.submissions.filter((submission) => submission.of === of);
+  for (const earlier of oracle.submissions) {
+    const mayHaveReached = earlier.fate === 'open' || earlier.fate === 'reached';
+    if (!mayHaveReached) continue;
+    const first = `verification ${earlier.of + 1}, attempt ${earlier.attempt}`;
+    demand(earlier.code !== code, INVARIANTS.once, `${name} sends the code that ${first} may have brought already`);
+    const resolved = oracle.final[earlier.of] !== null;
+    demand(resolved, INVARIANTS.once, `${name} begins while ${first} is not resolved`);
+    // Where money moves a person or a proof has ended it, and no answer may come any more; where none moves, one may.
+    const over = earlier.fate === 'reached' || world.effect === 'none';
+    demand(over || oracle.rolledBack, INVARIANTS.once, `${name} begins while ${first} may still be on its way`);
+  }
+  const refusals = mine.filter(({ fate }) => fate === 'refused').length;
+  demand(refusals <= 1, INVARIANTS.once, `${name} comes after ${refusals} documented refusals`);
+  demand(now < Number(record.expiresAt), INVARIANTS.once, `${name} begins after the code's deadline`);
+  const used = oracle.submissions.filter(({ counted }) => counted).length;
+  demand(used < world.maxAttempts, INVARIANTS.budget, `${name} begins although ${used} were used`);
+  const submission: Submission = { of, attempt, code, beganAt: now, fate: 'open', counted: true, answeredAt: 0 };
+  return { ...oracle, submissions: [...oracle.submissions, submission] };
+}
+
+/** Something was heard and is about to be written down. `attempt`: of which submission, 0 for none. */
+export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidence, now: number, world: World): Oracle {
+  const final = oracle.final[of];
+  let { submissions } = oracle;
+  const tell = (change: Partial<Submission>): void => {
+    submissions = submissions.map((one) => (one.of === of && one.attempt === attempt ? { ...one, ...change } : one));
+  };
+  let mine = oracle.heard[of];
+  const learn = (change: Partial<Heard>): void => {
+    mine = { ...mine, ...change };
+  };
+  const latest = submissions.findLast((submission) => submission.of === of);
+  const lateEnough = (askedAt: number): boolean =>
+    latest !== undefined &&
+    (askedAt > latest.beganAt + IN_FLIGHT_MS || (latest.answeredAt > 0 && askedAt > latest.answeredAt));
+  let proved = false;
+
+  switch (evidence.from) {
+    case 'not_sent':
+      // What was counted when it became final stays counted: nothing was taken back from what was said.
+      tell({ fate: 'not_sent', ...(final === null ? { counted: false } : {}) });
+      break;
+    case 'lost':
+      tell({ fate: 'reached' });
+      break;
+    case 'answer': {
+      const { outcome } = evidence;
+      if (outcome.kind === 'refused') {
+        tell({ fate: 'refused', ...(final === null ? { counted: false } : {}) });
+        break;
+      }
+      tell({ fate: 'reached', ...(outcome.kind === 'accepted' ? { answeredAt: now } : {}) });
+      if (outcome.kind === 'accepted') {
+        learn({ accepted: true, firstNotPaidAt: 0 });
+        if (outcome.transaction === 'succeeded' && agrees(outcome.amounts)) learn({ paid: true });
+        proved = outcome.transaction === 'succeeded';
+      }
+      if (outcome.kind === 'rejected')
+        learn({ rejected: true, notPaid: mine.notPaid || outcome.transaction === 'failed' });
+      break;
+    }
+    case 'inquiry': {
+      const { finding, askedAt } = evidence;
+      if (finding.kind === 'paid') {
+        if (agrees(finding.amounts)) learn({ paid: true });
+        else learn({ firstNotPaidAt: 0 });
+        proved = true;
+      } else if (finding.kind === 'not_paid') {
+        if (!lateEnough(askedAt)) break;
+        if (mine.firstNotPaidAt === 0) learn({ firstNotPaidAt: now });
+        else if (askedAt >= mine.firstNotPaidAt + Math.min(...world.delaysMs) - 100) learn({ notPaid: true });
+      } else if (finding.kind !== 'nothing') {
+        learn({ firstNotPaidAt: 0 });
+        if (finding.kind === 'untouched' && final === null && !mine.accepted && lateEnough(askedAt)) {
+          submissions = submissions.map((one) =>
+            one === latest && (one.fate === 'open' || one.fate === 'reached')
+              ? { ...one, fate: 'untouched', counted: false }
+              : one,
+          );
+        }
+      }
+      break;
+    }
+    case 'callback': {
+      const { finding, receivedAt } = evidence;
+      proved = finding.kind === 'paid';
+      if (world.canInquire || (finding.kind !== 'paid' && finding.kind !== 'not_paid')) break;
+      if (!finding.amounts || !agrees(finding.amounts)) break;
+      if (finding.kind === 'paid') learn({ paid: true });
+      else if (lateEnough(receivedAt)) learn({ notPaid: true });
+      break;
+    }
+    case 'operator':
+      learn(evidence.as === 'succeeded' ? { paid: true } : { notPaid: true });
+      break;
+    default:
+  }
+  const others = oracle.heard[1 - of] as Heard;
+  const cried = proved && final?.split(' ')[1] === 'failed';
+  return {
+    ...oracle,
+    submissions,
+    heard: of === 0 ? [mine, others] : [others, mine],
+    contradicted: [oracle.contradicted[0] || (cried && of === 0), oracle.contradicted[1] || (cried && of === 1)],
+  };
+}
+
+/** Takes in what is final now, and demands everything that must hold between two steps. */
+export function judge(
+  before: Oracle,
+  content: Content,
+  outbox: readonly OutboxEntry[],
+  now: number,
+  world: World,
+): Oracle {
+  const final = ([0, 1] as const).map((of) => {
+    const record = content.records[of];
+    const known = before.final[of] ?? null;
+    if (record === null) return before.rolledBack ? null : known;
+    const words = record.final === '1' ? wordsOf(record) : null;
+    if (before.rolledBack) return words;
+    demand(
+      known === null || known === words,
+      INVARIANTS.final,
+      `verification ${of + 1} said "${known}", now "${words}"`,
+    );
+    return words;
+  }) as [string | null, string | null];
+  const oracle: Oracle = { ...before, final };
+  for (const of of [0, 1] as const) {
+    const record = content.records[of];
+    if (record === null) {
+      const accepted = oracle.codes[of] !== null;
+      demand(!accepted || oracle.rolledBack, INVARIANTS.nextStep, `verification ${of + 1} is gone`);
+      continue;
+    }
+    judgeResults(oracle, of, record, outbox);
+    judgeNextStep(of, record, content, now, world, oracle.rolledBack);
+    judgeProof(oracle, of, record);
+    const sendable = record.state === 'queued' || record.state === 'sending';
+    demand(
+      (record.code !== undefined) === sendable,
+      INVARIANTS.code,
+      `verification ${of + 1} is ${record.state} and its code is ${record.code === undefined ? 'gone' : 'there'}`,
+    );
+    if (oracle.contradicted[of] && !oracle.rolledBack) {
+      demand(record.needsReview === '1', INVARIANTS.contradiction, `verification ${of + 1} does not need a person`);
+      const told = outbox.some((entry) => entry.of === of && entry.type === 'review');
+      demand(told, INVARIANTS.contradiction, `nobody was told of verification ${of + 1}`);
+    }
+  }
+  judgeReference(oracle, content, world);
+  return oracle;
+}
+
+function judgeResults(oracle: Oracle, of: Of, record: Fields, outbox: readonly OutboxEntry[]): void {
+  const own = outbox.filter((entry) => entry.of === of);
+  const settled = own.filter(({ type }) => type === 'settled').length;
+  if (oracle.rolledBack) return; // what was published is not taken back with Redis, and consumers drop what they know
+  demand(
+    own.every(({ sequence }, index) => sequence === index + 1) && Number(record.sequence) === own.length,
+    INVARIANTS.sequence,
+    `verification ${of + 1} is at ${record.sequence} and has published ${own.map(({ sequence }) => sequence)}`,
+  );
+  const said = own.at(-1);
+  demand(
+    said === undefined ? record.otp === undefined : said.words === wordsOf(record),
+    INVARIANTS.sequence,
+    `verification ${of + 1} says "${wordsOf(record)}" and has published "${said?.words}"`,
+  );
+  demand(
+    said === undefined || said.attemptsRemaining === (record.attemptsRemaining ?? ''),
+    INVARIANTS.sequence,
+    `verification ${of + 1} has ${record.attemptsRemaining} left and has published ${said?.attemptsRemaining}`,
+  );
+  demand(
+    settled === (oracle.final[of] === null ? 0 : 1),
+    INVARIANTS.final,
+    `verification ${of + 1} was told settled ${settled} times`,
+  );
+}
+
+function judgeNextStep(
+  of: Of,
+  record: Fields,
+  { due, awaiting, review, alive }: Content,
+  now: number,
+  world: World,
+  rolledBack: boolean,
+): void {
+  const id = Object.keys(due).find((member) => member.endsWith(String(of + 1)));
+  const at = Number(id === undefined ? 0 : due[id]);
+  const stands = (set: Fields): boolean => Object.keys(set).some((member) => member.endsWith(String(of + 1)));
+  const say = (what: string): string => `verification ${of + 1} is ${record.state} and ${what}`;
+  const settled = record.state === 'settled';
+  demand(settled === (record.final === '1'), INVARIANTS.nextStep, say(`final is ${record.final}`));
+  demand(stands(due) === !settled, INVARIANTS.nextStep, say(`${stands(due) ? 'stands' : 'does not stand'} in due`));
+  demand(settled || at > 0, INVARIANTS.nextStep, say('is due at no time'));
+  const awaits = record.state === 'awaiting';
+  demand(stands(awaiting) === awaits, INVARIANTS.nextStep, say(`awaiting has it: ${stands(awaiting)}`));
+  const reviewed = record.needsReview === '1';
+  demand(
+    stands(review) === reviewed,
+    INVARIANTS.nextStep,
+    say(`needsReview ${reviewed}, review has it: ${stands(review)}`),
+  );
+  const latest: Record<string, number> = {
+    queued: Number(record.expiresAt),
+    sending: alive.includes(record.owner ?? '') ? Math.max(now, Number(record.inFlightUntil)) + 1_000 : now + 6_000,
+    awaiting:
+      Number(record.nextInquiryAt ?? 0) > 0
+        ? Math.max(now, Number(record.nextInquiryAt)) + 5_000
+        : now + Math.max(world.giveUpAfterMs, reviewed ? 3_600_000 : 0),
+  };
+  if (!settled && !rolledBack) {
+    demand(
+      at <= (latest[record.state ?? ''] ?? 0),
+      INVARIANTS.nextStep,
+      say(`is looked at only ${at - now} ms from now`),
+    );
+  }
+  if (awaits) {
+    demand(Number(record.awaitingSince) > 0, INVARIANTS.nextStep, say('nobody knows since when'));
+    const asked = Number(record.nextInquiryAt ?? 0) > 0;
+    demand(asked || reviewed || at > 0, INVARIANTS.nextStep, say('waits for nothing'));
+    demand(!asked || world.canInquire, INVARIANTS.nextStep, say('waits for an inquiry that nobody can make'));
+  }
+}
+
+function judgeProof({ heard: all, submissions, final, rolledBack }: Oracle, of: Of, record: Fields): void {
+  const mine = all[of];
+  const { otp, transaction } = record;
+  const say = (what: string): string => `verification ${of + 1} says "${wordsOf(record)}" ${what}`;
+  const may = (): boolean =>
+    submissions.some((one) => one.of === of && (one.fate === 'open' || one.fate === 'reached'));
+  if (otp === 'accepted') demand(mine.accepted || mine.paid, INVARIANTS.proof, say('and nobody has said yes'));
+  if (otp === 'rejected') demand(mine.rejected, INVARIANTS.proof, say('and nobody has said no'));
+  if (final[of] === null) return;
+  if (otp === 'not_submitted') {
+    demand(!may(), INVARIANTS.proof, say('and it may have reached the provider'));
+    // The words of the transaction are then those of the verification that owns it.
+    const theirs = all[1 - of];
+    if (transaction === 'succeeded') demand(theirs?.paid === true, INVARIANTS.proof, say('and nobody has proved it'));
+    if (transaction === 'failed') demand(theirs?.notPaid === true, INVARIANTS.proof, say('and nobody has proved it'));
+    return;
+  }
+  if (transaction === 'succeeded') demand(mine.paid, INVARIANTS.proof, say('and nobody has proved it'));
+  if (transaction === 'failed') demand(mine.notPaid || rolledBack, INVARIANTS.proof, say('and nobody has proved it'));
+  demand(transaction !== 'unknown', INVARIANTS.proof, say('and that is no end'));
+  if (otp === 'unknown' && transaction === 'pending') demand(!may(), INVARIANTS.proof, say('and nobody has proved it'));
+}
+
+function judgeReference({ submissions, rolledBack }: Oracle, content: Content, world: World): void {
+  const used = Number(content.reference.used ?? 0);
+  const counted = submissions.filter((submission) => submission.counted).length;
+  if (!rolledBack)
+    demand(used === counted, INVARIANTS.budget, `${used} attempts are said to be used, and ${counted} are`);
+  demand(used <= world.maxAttempts || rolledBack, INVARIANTS.budget, `${used} attempts were used`);
+  const { holder } = content.reference;
+  const inHand = content.records.flatMap((record, of) =>
+    record?.state === 'sending' || record?.state === 'awaiting' ? [String(of + 1)] : [],
+  );
+  // After a rollback two may be unknown at once; one of them holds it.
+  demand(inHand.length <= 1 || rolledBack, INVARIANTS.holder, 'both verifications are in hand');
+  demand(
+    holder === undefined ? inHand.length === 0 : inHand.includes(holder.at(-1) ?? ''),
+    INVARIANTS.holder,
+    `the transaction is held by ${holder?.at(-1) ?? 'nobody'} while verification ${inHand} is in hand`,
+  );
+}
+
+function agrees(amounts: readonly { value: string }[] | undefined): boolean {
+  return amounts === undefined || amounts.length === 0 || amounts.some(({ value }) => value === AMOUNT.value);
+}

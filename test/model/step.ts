@@ -1,0 +1,506 @@
+/** One event: a state is put into Redis, the production code does what it does, and what stands there then is judged. */
+import { EventBus } from '../../src/events.ts';
+import type { VerificationRecord } from '../../src/producers/record.ts';
+import { Script } from '../../src/redis/script.ts';
+import { conclude } from '../../src/workers/attempt.ts';
+import type { Evidence } from '../../src/workers/decide.ts';
+import { Epoch } from '../../src/workers/epoch.ts';
+import {
+  type Applied,
+  type Asking,
+  type Beat,
+  type Beginning,
+  type Facts,
+  Journal,
+} from '../../src/workers/journal.ts';
+import { Sweeper, type SweeperDependencies } from '../../src/workers/sweeper.ts';
+import { type Alphabet, ANSWERS, type Event, FINDINGS, type Side, sweepAt } from './events.ts';
+import { type Lane, type Of, REFERENCE } from './lane.ts';
+import { AMOUNT, begun, heard, INVARIANTS, judge, newOracle, TIMEOUT_MS, Violation, type World } from './oracle.ts';
+import type { Held, Memory, State, Undelivered, WorkerState } from './state.ts';
+
+export interface Model {
+  readonly world: World;
+  readonly alphabet: Alphabet;
+}
+
+const EPOCH_MS = 1_800_000_000_000;
+const LIFETIME_MS = 120_000;
+const RETENTION_MS = 3_600_000;
+const LOSS_WINDOW_MS = 2_000;
+const RECOVER_MS = 500;
+/** Where Redis may lose what it was told, it matters in what order things were: every event takes so long. */
+const EVENT_MS = 400;
+const BEAT_EVERY_MS = 1_000;
+const SERVERS = ['aa:00', 'bb:11'] as const;
+
+const acceptScript = Script.fromFiles(new URL('../../src/producers/accept.lua', import.meta.url));
+
+/** The production journal, by the clock of the model, and with a memory that can be rebuilt. */
+class ModelJournal extends Journal {
+  memory: Memory[] = [];
+  readonly #lane: Lane;
+  readonly #says: string;
+
+  constructor(lane: Lane, world: World, worker: string, server: string, events: EventBus) {
+    super(
+      lane.seam.connection,
+      {
+        partition: lane.partition,
+        policy: {
+          effect: world.effect,
+          canInquire: () => world.canInquire,
+          maxAttempts: world.maxAttempts,
+          inquiry: { delaysMs: world.delaysMs, giveUpAfterMs: world.giveUpAfterMs },
+        },
+        rateLimit: { max: 10_000, perMs: 1_000 },
+        inquiryRateLimit: { max: 10_000, perMs: 1_000 },
+        timeoutMs: TIMEOUT_MS,
+        retentionMs: RETENTION_MS,
+        lossWindowMs: LOSS_WINDOW_MS,
+        recoverMs: RECOVER_MS,
+      },
+      worker,
+      events,
+    );
+    this.#lane = lane;
+    this.#says = server;
+  }
+
+  override now(): number {
+    return this.#lane.clock;
+  }
+
+  override async begin(id: string): Promise<Beginning> {
+    const beginning = await super.begin(id);
+    if (beginning.is === 'begun') this.#note({ do: 'begin', id, reply: this.#lane.seam.lastReply, at: this.now() });
+    return beginning;
+  }
+
+  override async apply(
+    record: VerificationRecord,
+    evidence: Evidence,
+    facts: Facts,
+    seal: (client: string, details: unknown) => Promise<string>,
+  ): Promise<Applied> {
+    const applied = await super.apply(record, evidence, facts, seal);
+    const written = applied.verdict !== null && applied.verdict.do !== 'nothing';
+    if (written && record.state === 'sending') this.#note({ do: 'apply', record, evidence, at: this.now() });
+    return applied;
+  }
+
+  override async beat(): Promise<Beat> {
+    const beat = await super.beat();
+    if (beat.is === 'open') this.#note({ do: 'beat', at: this.now() });
+    return beat;
+  }
+
+  override async assertKnown(): Promise<void> {
+    await super.assertKnown();
+    this.#note({ do: 'assert', server: this.#says, at: this.now() });
+  }
+
+  #note(memory: Memory): void {
+    if (this.#lane.seam.rehearsed === null) this.memory.push(memory);
+  }
+}
+
+interface Worker {
+  readonly journal: ModelJournal;
+  readonly epoch: Epoch;
+}
+
+/** Where everything begins: one verification is queued, two workers live. */
+export async function begin(lane: Lane, { world, alphabet }: Model): Promise<State> {
+  const worker = (name: string): WorkerState => ({ name, stalled: false, memory: [], lastBeat: 0 });
+  const nothing: State = {
+    content: {
+      records: [null, null],
+      ...{ reference: {}, due: {}, awaiting: {}, review: {}, workers: {}, asserted: {} },
+      epoch: { server: SERVERS[0], seenAt: String(EPOCH_MS) },
+      alive: ['a0', 'b0'],
+    },
+    clock: EPOCH_MS,
+    server: SERVERS[0],
+    serverStartedAt: EPOCH_MS - 3_600_000,
+    workers: [worker('a0'), worker('b0')],
+    held: [],
+    undelivered: [],
+    lastAnswer: null,
+    outbox: [],
+    oracle: newOracle(['a', null]),
+    rollback: alphabet.rollback ? { saved: null, done: false, recovering: false } : null,
+  };
+  const step = new Step(lane, { world, alphabet }, nothing);
+  return await step.run(async () => {
+    await step.accept(0, 'a');
+    if (alphabet.rollback) await step.beatAll(true);
+  });
+}
+
+/** What stands after the event. Throws a Violation when something is not as it must be. */
+export async function stepOf(lane: Lane, model: Model, state: State, event: Event): Promise<State> {
+  const step = new Step(lane, model, state);
+  return await step.run(async () => await step.take(event));
+}
+
+class Step {
+  readonly #lane: Lane;
+  readonly #model: Model;
+  #state: State;
+  readonly #workers: (Worker | null)[] = [null, null];
+  readonly #events = new EventBus();
+  #failure: Error | null = null;
+
+  constructor(lane: Lane, model: Model, state: State) {
+    this.#lane = lane;
+    this.#model = model;
+    this.#state = state;
+    this.#events.on('machinery:failed', ({ where, error }) => {
+      this.#failure ??=
+        error instanceof Violation ? error : new Violation(INVARIANTS.machinery, `${where}: ${error.stack}`);
+    });
+  }
+
+  async run(act: () => Promise<void>): Promise<State> {
+    const { clock, server, serverStartedAt } = this.#state;
+    const loading = this.#lane.load(packed(this.#lane, this.#state), clock, server, serverStartedAt);
+    await act();
+    await loading;
+    const { content, published } = await this.#lane.save(this.#state.workers.map(({ name }) => name));
+    if (this.#failure) throw this.#failure;
+    const outbox = published.length === 0 ? this.#state.outbox : [...this.#state.outbox, ...published];
+    const at = this.#lane.clock;
+    const oracle = judge(this.#state.oracle, content, outbox, at, this.#model.world);
+    const workers = this.#state.workers.map((worker, side) => {
+      const journal = this.#workers[side]?.journal;
+      return journal && this.#state.rollback ? { ...worker, memory: journal.memory } : worker;
+    }) as [WorkerState, WorkerState];
+    const { rollback } = this.#state;
+    const recovering = content.epoch.server !== this.#state.server;
+    this.#state = {
+      ...this.#state,
+      ...{ content, outbox, oracle, workers, clock: at },
+      rollback: rollback && { ...rollback, recovering },
+    };
+    return this.#state;
+  }
+
+  async take(event: Event): Promise<void> {
+    const lane = this.#lane;
+    if (this.#state.rollback) await this.#pass(EVENT_MS);
+    const state = this.#state;
+    switch (event.do) {
+      case 'accept':
+        return await this.accept(1, event.code === 'same' ? 'a' : 'b');
+      case 'begin': {
+        // A delayed job comes when its time has come.
+        const record = state.content.records[event.of];
+        if (record?.state === 'queued') await this.#passUntil(Number(record.notBefore ?? 0));
+        return await this.#begin(event.worker, event.of);
+      }
+      case 'answer': {
+        const held = state.held.find(({ of, attempt }) => of === event.of && attempt === event.attempt) as Held;
+        const answer = ANSWERS[event.as];
+        const evidence: Evidence =
+          'outcome' in answer
+            ? { from: 'answer', outcome: answer.outcome }
+            : 'lost' in answer
+              ? { from: 'lost', code: 'ECONNRESET' }
+              : { from: 'not_sent', code: 'ECONNREFUSED', remediable: answer.notSent };
+        this.#change({ held: state.held.filter((one) => one !== held) });
+        if (this.#model.alphabet.again) this.#change({ lastAnswer: { ...held, evidence } });
+        return await this.#conclude({ ...held, evidence });
+      }
+      case 'again':
+        return await this.#conclude(state.lastAnswer as Undelivered);
+      case 'deliver': {
+        const undelivered = state.undelivered[event.which] as Undelivered;
+        this.#change({ undelivered: state.undelivered.filter((one) => one !== undelivered) });
+        return await this.#conclude(undelivered);
+      }
+      case 'crash': {
+        const { name } = state.workers[event.worker];
+        await lane.redis.del(lane.keys.heartbeat(name));
+        this.#workers[event.worker] = null;
+        const next = `${name[0]}${Number(name.slice(1)) + 1}`;
+        this.#worker(event.worker, { name: next, stalled: false, memory: [], lastBeat: 0 });
+        this.#change({
+          held: state.held.filter(({ worker }) => worker !== event.worker),
+          undelivered: state.undelivered.filter(({ worker }) => worker !== event.worker),
+          lastAnswer: state.lastAnswer?.worker === event.worker ? null : state.lastAnswer,
+        });
+        // Its successor beats before it does anything else.
+        if (state.rollback) await this.#beat(event.worker);
+        return;
+      }
+      case 'stall':
+        await lane.redis.del(lane.keys.heartbeat(state.workers[event.worker].name));
+        return this.#worker(event.worker, { stalled: true });
+      case 'callback': {
+        const record = await this.#read(event.of);
+        if (event.late) await this.#passUntil(record.inFlightUntil + 1);
+        const evidence: Evidence = { from: 'callback', finding: FINDINGS[event.as], receivedAt: lane.clock };
+        return await this.#have(this.#awake(), event.of, record, evidence);
+      }
+      case 'inquiry': {
+        const worker = this.#awake();
+        const { nextInquiryAt, inFlightUntil } = state.content.records[event.of] ?? {};
+        await this.#passUntil(Number(nextInquiryAt));
+        if (event.late) await this.#passUntil(Number(inFlightUntil) + 1);
+        const asking: Asking = await (await this.#journal(worker)).ask(lane.ids[event.of], 0);
+        if (asking.is !== 'ask')
+          throw new Violation(INVARIANTS.nextStep, `an inquiry is due and is answered ${asking.is}`);
+        const evidence: Evidence = { from: 'inquiry', finding: FINDINGS[event.as], askedAt: asking.askedAt };
+        return await this.#have(worker, event.of, asking.record, evidence);
+      }
+      case 'resolve': {
+        const record = await this.#read(event.of);
+        return await this.#have(this.#awake(), event.of, record, { from: 'operator', as: event.as });
+      }
+      case 'no_token': {
+        const record = await this.#read(event.of);
+        const evidence: Evidence = { from: 'not_sent', code: 'NO_TOKEN', remediable: true };
+        return await this.#have(this.#awake(), event.of, record, evidence);
+      }
+      case 'deadline': {
+        const open = state.content.records.filter(
+          (record) => record?.state === 'queued' || record?.state === 'sending',
+        );
+        return await this.#passUntil(Math.max(...open.map((record) => Number(record?.expiresAt))));
+      }
+      case 'sweep':
+        await this.#passUntil(sweepAt(state) ?? 0);
+        this.#worker(event.worker, { stalled: false });
+        return await this.#sweep(event.worker);
+      case 'save': {
+        const { content } = await lane.save(state.workers.map(({ name }) => name));
+        return this.#rollback({ saved: { content, outbox: state.outbox } });
+      }
+      case 'rollback': {
+        const { content } = await lane.save(state.workers.map(({ name }) => name));
+        const saved = state.rollback?.saved?.content ?? content;
+        const back = { ...saved, alive: saved.alive.filter((name) => content.alive.includes(name)) };
+        this.#change({
+          server: SERVERS[1],
+          serverStartedAt: lane.clock,
+          oracle: { ...state.oracle, rolledBack: true },
+        });
+        this.#rollback({ done: true, saved: null });
+        await lane.load(lane.pack(back), lane.clock, SERVERS[1], lane.clock);
+        return;
+      }
+      case 'beat':
+        this.#worker(event.worker, { stalled: false });
+        return await this.#beat(event.worker);
+      case 'recover':
+        await this.#pass(RECOVER_MS);
+        return await this.beatAll(true);
+    }
+    return event satisfies never;
+  }
+
+  async accept(of: Of, code: string): Promise<void> {
+    const { keys, ids, seam } = this.#lane;
+    const fields = {
+      v: '1',
+      operation: 'verify',
+      client: 'shop',
+      reference: REFERENCE,
+      head: JSON.stringify({ metadata: {}, amount: AMOUNT, plainParams: {} }),
+      code: 'sealed',
+      codePrint: code,
+      claim: '{idem-shop}:claim',
+    };
+    const id = ids[of];
+    const args = [id, LIFETIME_MS, '', 5_000, ...Object.entries(fields).flat()];
+    await acceptScript.run(seam.connection, [keys.record(id), keys.due], args);
+    const { codes } = this.#state.oracle;
+    this.#change({ oracle: { ...this.#state.oracle, codes: of === 0 ? [code, codes[1]] : [codes[0], code] } });
+  }
+
+  async #begin(side: Side, of: Of): Promise<void> {
+    const id = this.#lane.ids[of];
+    const beginning = await (await this.#journal(side)).begin(id);
+    if (beginning.is === 'begun') {
+      const { record } = beginning;
+      const { oracle, held } = this.#state;
+      const fields = { attempts: String(record.attempts), expiresAt: String(record.expiresAt) };
+      this.#change({
+        oracle: begun(oracle, of, fields, this.#lane.clock, this.#model.world),
+        held: [...held, { worker: side, of, attempt: record.attempts, record }],
+      });
+      // To begin is also to say that one lives.
+      this.#worker(side, { stalled: false });
+    }
+    if (beginning.is === 'evidence') await this.#have(side, of, beginning.record, beginning.evidence);
+  }
+
+  /** Evidence that is about no submission of the worker's own. */
+  async #have(worker: Side, of: Of, record: VerificationRecord, evidence: Evidence): Promise<void> {
+    const undelivered: Undelivered = { worker, of, attempt: 0, record, evidence };
+    if (!this.#model.alphabet.split) return await this.#conclude(undelivered);
+    this.#change({ undelivered: [...this.#state.undelivered, undelivered] });
+  }
+
+  async #conclude({ worker, of, attempt, record, evidence }: Undelivered): Promise<void> {
+    const { oracle } = this.#state;
+    this.#change({ oracle: heard(oracle, of, attempt, evidence, this.#lane.clock, this.#model.world) });
+    await conclude(record, evidence, {}, {}, this.#dependencies(await this.#journal(worker)));
+  }
+
+  #dependencies(journal: Journal): Parameters<typeof conclude>[4] {
+    return {
+      journal,
+      sessions: { drop: async () => {} } as unknown as Parameters<typeof conclude>[4]['sessions'],
+      sealDetails: async () => 'sealed',
+      slowDown: async () => {},
+      published: () => {},
+    };
+  }
+
+  async #read(of: Of): Promise<VerificationRecord> {
+    const record = await (await this.#journal(this.#awake())).read(this.#lane.ids[of]);
+    if (record === null) throw new Error('an event speaks of a record that is not there');
+    return record;
+  }
+
+  /** The production sweeper, one tick of it; its timer is ours. */
+  async #sweep(side: Side): Promise<void> {
+    const { journal, epoch } = await this.#ready(side);
+    const jobs = { getJob: async () => undefined, add: async () => {} } as unknown as SweeperDependencies['inquiries'];
+    const sweeper = new Sweeper({
+      partition: this.#lane.partition,
+      journal,
+      verifications: jobs,
+      inquiries: jobs,
+      events: this.#events,
+      beat: async () => await epoch.beat(),
+      conclude: async (record, evidence) =>
+        void (await conclude(record, evidence, {}, {}, this.#dependencies(journal))),
+    });
+    const { setInterval: timer } = globalThis;
+    let tick = (): void => {};
+    globalThis.setInterval = ((act: () => void) => {
+      tick = act;
+    }) as unknown as typeof setInterval;
+    sweeper.start();
+    globalThis.setInterval = timer;
+    tick();
+    await sweeper.close();
+  }
+
+  async #journal(side: Side): Promise<ModelJournal> {
+    return (await this.#ready(side)).journal;
+  }
+
+  #made(side: Side): Worker {
+    const known = this.#workers[side];
+    if (known) return known;
+    const { server, workers } = this.#state;
+    const { name, memory } = workers[side];
+    const journal = new ModelJournal(this.#lane, this.#model.world, name, server, this.#events);
+    const epoch = new Epoch({
+      partition: this.#lane.partition,
+      journal,
+      lossWindowMs: LOSS_WINDOW_MS,
+      events: this.#events,
+      conclude: async (record, evidence) =>
+        void (await conclude(record, evidence, {}, {}, this.#dependencies(journal))),
+    });
+    const made = { journal, epoch };
+    journal.memory = [...memory];
+    this.#workers[side] = made;
+    return made;
+  }
+
+  /** As `#made`, and with all that this worker remembers. */
+  async #ready(side: Side): Promise<Worker> {
+    const isNew = this.#workers[side] === null;
+    const worker = this.#made(side);
+    if (isNew && this.#state.rollback) await this.#rehearse(worker, this.#state.workers[side].memory);
+    return worker;
+  }
+
+  async #rehearse({ journal, epoch }: Worker, memory: readonly Memory[]): Promise<void> {
+    const { seam } = this.#lane;
+    const lane = this.#lane;
+    const now = lane.clock;
+    for (const one of memory) {
+      lane.clock = one.at;
+      switch (one.do) {
+        case 'begin':
+          seam.rehearsed = [one.reply];
+          await journal.begin(one.id);
+          break;
+        case 'apply':
+          seam.rehearsed = [[1, one.at]];
+          await journal.apply(one.record, one.evidence, {}, async () => 'sealed');
+          break;
+        case 'beat':
+          seam.rehearsed = [['open', one.at]];
+          await epoch.beat();
+          break;
+        case 'assert':
+          seam.rehearsed = [['recovering', one.at, String(Number.MAX_SAFE_INTEGER), '1', '1', one.server]];
+          await epoch.beat();
+          break;
+      }
+    }
+    seam.rehearsed = null;
+    lane.clock = now;
+  }
+
+  async #beat(side: Side): Promise<void> {
+    const { epoch } = await this.#ready(side);
+    this.#worker(side, { lastBeat: this.#lane.clock });
+    await epoch.beat();
+  }
+
+  /** Every worker that is not stalled says that it lives. */
+  async beatAll(now: boolean): Promise<void> {
+    for (const side of [0, 1] as const) {
+      const { stalled, lastBeat } = this.#state.workers[side];
+      if (!stalled && (now || this.#lane.clock - lastBeat >= BEAT_EVERY_MS)) await this.#beat(side);
+    }
+  }
+
+  async #pass(ms: number): Promise<void> {
+    await this.#passUntil(this.#lane.clock + ms);
+  }
+
+  async #passUntil(time: number): Promise<void> {
+    const { rollback, server } = this.#state;
+    await this.#lane.setClock(time);
+    if (rollback && !(rollback.done && server !== SERVERS[1])) await this.beatAll(false);
+  }
+
+  #awake(): Side {
+    const [first, second] = this.#state.workers;
+    return first.stalled && !second.stalled ? 1 : 0;
+  }
+
+  #change(change: Partial<State>): void {
+    this.#state = { ...this.#state, ...change };
+  }
+
+  #worker(side: Side, change: Partial<WorkerState>): void {
+    const [first, second] = this.#state.workers;
+    this.#change({ workers: side === 0 ? [{ ...first, ...change }, second] : [first, { ...second, ...change }] });
+  }
+
+  #rollback(change: Partial<NonNullable<State['rollback']>>): void {
+    const { rollback } = this.#state;
+    this.#change({ rollback: rollback && { ...rollback, ...change } });
+  }
+}
+
+const packs = new WeakMap<State, string>();
+
+function packed(lane: Lane, state: State): string {
+  const known = packs.get(state);
+  if (known !== undefined) return known;
+  const pack = lane.pack(state.content);
+  packs.set(state, pack);
+  return pack;
+}
