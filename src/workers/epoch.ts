@@ -39,14 +39,14 @@ export class Epoch {
     const { journal, events, partition } = this.#deps;
     const beat = await journal.beat();
     // Also when the others have opened it already: what was away all the while still knows what it knows.
-    if (journal.toldServer !== beat.server) await journal.assertKnown(beat.server);
+    if (journal.mustAssert) await journal.assertKnown();
     if (beat.is === 'open') return true;
-    if (journal.now() < beat.until || !(await journal.mayOneRecover(beat.server, RECOVERER_MS))) return false;
+    if (journal.now() < beat.until || !(await journal.mayOneRecover(RECOVERER_MS))) return false;
     try {
       await this.#recover(beat);
     } catch (error) {
       events.emit('machinery:failed', { where: `recovery of ${partition}`, error: asError(error) });
-      await journal.giveUpRecovery(beat.server);
+      await journal.giveUpRecovery();
     }
     return false;
   }

@@ -51,7 +51,7 @@ export interface JournalSettings {
 }
 
 export type Beat =
-  | { readonly is: 'open'; readonly server: string }
+  | { readonly is: 'open' }
   | {
       readonly is: 'recovering';
       /** Until then live workers may still assert. */
@@ -116,6 +116,8 @@ export class Journal {
   readonly #known = new Map<string, Known>();
   /** The last beat that a server has acknowledged, by the clock of Redis; 0 before the first. */
   #lastBeat = 0;
+  /** The server that answered the last beat, and the one that was told what this process knows; null before the first. */
+  #server: string | null = null;
   #toldServer: string | null = null;
 
   constructor(redis: RedisConnection, settings: JournalSettings, worker: string, events: EventBus = new EventBus()) {
@@ -236,17 +238,19 @@ export class Journal {
     if (outcome === 'open') {
       const [server] = more;
       this.#lastBeat = now;
+      this.#server = server;
       this.#toldServer ??= server;
       if (this.#toldServer === server) this.#forgetSettledBefore(saidAt - this.#settings.lossWindowMs);
-      return { is: 'open', server };
+      return { is: 'open' };
     }
     const [until, lostFrom, serverStartedAt, server] = more;
+    this.#server = server;
     return {
       is: 'recovering',
       until: Number(until),
       lostFrom: Number(lostFrom),
       serverStartedAt: Number(serverStartedAt),
-      server: server ?? '',
+      server,
     };
   }
 
@@ -255,13 +259,14 @@ export class Journal {
     await this.#redis.multi().zrem(this.keys.workers, this.#worker).del(this.keys.heartbeat(this.#worker)).exec();
   }
 
-  /** The server that has been told everything that this process has begun; null before the first beat. */
-  get toldServer(): string | null {
-    return this.#toldServer;
+  /** The server of the last beat has not heard from this process what it has begun. */
+  get mustAssert(): boolean {
+    return this.#toldServer !== this.#server;
   }
 
   /** Writes back every attempt that this process knows and the server may not, and says that it has. */
-  async assertKnown(server: string): Promise<void> {
+  async assertKnown(): Promise<void> {
+    const server = this.#server;
     await Promise.all(
       [...this.#known].map(async ([id, known]) => {
         const found = await this.#assert(id, known);
@@ -296,17 +301,17 @@ export class Journal {
   }
 
   /** True for one caller at a time; whoever was about to on an earlier server counts no more. */
-  async mayOneRecover(server: string, forMs: number): Promise<boolean> {
-    return (await this.#redis.set(this.#recoverer(server), this.#worker, 'PX', forMs, 'NX')) === 'OK';
+  async mayOneRecover(forMs: number): Promise<boolean> {
+    return (await this.#redis.set(this.#recoverer, this.#worker, 'PX', forMs, 'NX')) === 'OK';
   }
 
   /** The recovery has failed: the next one may try at once. */
-  async giveUpRecovery(server: string): Promise<void> {
-    await this.#redis.del(this.#recoverer(server));
+  async giveUpRecovery(): Promise<void> {
+    await this.#redis.del(this.#recoverer);
   }
 
-  #recoverer(server: string): string {
-    return `${this.keys.epoch}:recoverer:${server}`;
+  get #recoverer(): string {
+    return `${this.keys.epoch}:recoverer:${this.#server}`;
   }
 
   /** From now on the journal is known to be whole on this server: attempts may begin again. */
@@ -315,7 +320,7 @@ export class Journal {
       .multi()
       .hset(this.keys.epoch, { server, seenAt: this.now() })
       .hdel(this.keys.epoch, 'recovering', 'recoverUntil', 'recoverSince')
-      .del(this.keys.asserted, this.#recoverer(server));
+      .del(this.keys.asserted, this.#recoverer);
     if (missing.length > 0) opening.zrem(this.keys.workers, ...missing);
     await opening.exec();
   }

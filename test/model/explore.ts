@@ -16,6 +16,8 @@ export interface Limits {
   /** No further state is expanded once so many are known. */
   readonly states: number;
   readonly forMs?: number;
+  /** Of a level with more states than these, so many are expanded, evenly spread: less of it, but further. */
+  readonly width?: number;
 }
 
 export interface Found {
@@ -74,6 +76,7 @@ export async function explore(
     let completeTo = 0;
     let violation: Found['violation'] = null;
     const startedAt = Date.now();
+    const { width = Number.POSITIVE_INFINITY } = limits;
     const found = (): Found => ({ states: seen.size, transitions, levels, completeTo, violation });
     const enough = (): boolean =>
       violation !== null || seen.size >= limits.states || Date.now() - startedAt > (limits.forMs ?? Infinity);
@@ -81,7 +84,8 @@ export async function explore(
     while (levels.length <= limits.depth && frontier.length > 0 && !enough()) {
       const next: typeof frontier = [];
       let cursor = 0;
-      let cut = false;
+      let cut = frontier.length > width;
+      if (cut) frontier = spread(frontier, width);
       const work = async (lane: Lane): Promise<void> => {
         while (cursor < frontier.length) {
           if (enough()) {
@@ -108,12 +112,16 @@ export async function explore(
       };
       await Promise.all(lanes.map(work));
       levels.push(next.length);
-      if (!cut) completeTo = levels.length - 1;
+      if (!cut && completeTo === levels.length - 2) completeTo = levels.length - 1;
       frontier = next;
       onLevel?.(found());
     }
     return found();
   });
+}
+
+function spread<T>(all: readonly T[], many: number): T[] {
+  return Array.from({ length: many }, (_, index) => all[Math.floor((index * all.length) / many)] as T);
 }
 
 function traceTo(origins: readonly { from: number; by: Event | null }[], number: number): Event[] {

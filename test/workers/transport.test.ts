@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { request } from 'undici';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { HttpRequest } from '../../src/providers/provider.ts';
 import { Transport, type TransportSettings } from '../../src/workers/transport.ts';
@@ -81,8 +82,8 @@ describe('an answer', () => {
 
   test('to a request without a body is an answer too', async () => {
     await using server = await startProviderServer(behaviours.says200);
-    const request: HttpRequest = { method: 'GET', url: `${server.url}/status?id=1`, headers: {} };
-    expect(await transportTo(server.url).send(request)).toMatchObject({
+    const asking: HttpRequest = { method: 'GET', url: `${server.url}/status?id=1`, headers: {} };
+    expect(await transportTo(server.url).send(asking)).toMatchObject({
       kind: 'answered',
       response: { body: '/status?id=1' },
     });
@@ -456,6 +457,19 @@ describe('on the wire', () => {
     const waiting = transportTo(hole.url, { timeoutMs: 300 }).send(post(hole.url));
     await Promise.all(Array.from({ length: 5 }, () => fetch(`${server.url}/fetched`)));
     expect(await waiting).toEqual({ kind: 'not_sent', code: 'TIMEOUT' });
+  });
+
+  test('another client in the same process does not make a sent call look sent later', async () => {
+    await using server = await startProviderServer((socket, request) => {
+      if (request.path === '/fetched') behaviours.says200(socket, request);
+    });
+    const waiting = transportTo(server.url, { timeoutMs: 300 }).send(post(server.url));
+    await server.arrived(1);
+    const arrivedAt = performance.now();
+    await Promise.all([fetch(`${server.url}/fetched`), request(`${server.url}/fetched`)]);
+    const reply = await waiting;
+    expect(reply).toMatchObject({ kind: 'lost', code: 'TIMEOUT' });
+    expect(reply.kind === 'lost' && reply.sentAt).toBeLessThan(arrivedAt);
   });
 
   test('nothing goes through a proxy that the environment names', async () => {
