@@ -327,7 +327,7 @@ function judgeWords(one: Case, books: Books, accuse: Accuse): void {
         provider === 'lipa-later'
           ? transaction === 'none'
           : transaction === 'failed'
-            ? provider !== 'beqelal'
+            ? provider !== 'beqelal' || (books.reported && books.notCharged)
             : transaction === 'pending' && provider === 'ayoconnect' && books.untouched;
       if (!allowed) accuse('said_unknown', one, `${otp} / ${transaction} / ${reason}`);
       return;

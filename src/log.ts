@@ -28,13 +28,20 @@ export function logEvents(events: EventBus, log: Logger): void {
     else log.info(line, state);
   });
   events.on('call:ended', (call) => log.debug(call, 'provider call ended'));
+  events.on('callback:received', (callback) => log.debug(callback, 'callback stored'));
+  events.on('callback:matched', (callback) => log.info(callback, 'callback matched'));
+  events.on('callback:refused', (callback) => log.warn(callback, 'a callback without a right proof'));
+  events.on('callback:unmatched', (callback) => log.warn(callback, 'a callback about nothing of ours was set aside'));
+  events.on('callback:unreadable', (callback) => log.warn(callback, 'a callback that cannot be read was set aside'));
   events.on('result:published', ({ id, type, sequence }) => log.debug({ id, type, sequence }, 'result published'));
   events.on('answer:unexpected', (answer) => log.warn(answer, 'an answer that the documents do not know'));
   events.on('proof:contradicted', (proof) => log.error(proof, 'two proofs disagree: look at once'));
   events.on('partition:slowed', (slowed) => log.warn(slowed, 'slowed'));
   events.on('resend:prevented', (prevented) => log.info(prevented, 'not submitted again'));
   events.on('send:late', (late) => log.error(late, 'a code left after its deadline'));
-  events.on('journal:recovered', (recovered) => log.warn(recovered, 'Redis was another server; the journal is whole again'));
+  events.on('journal:recovered', (recovered) =>
+    log.warn(recovered, 'Redis was another server; the journal is whole again'),
+  );
   events.on('job:malformed', (job) => log.warn(job, "somebody else's job was set aside"));
   events.on('job:recreated', (job) => log.warn(job, 'a job was gone from its queue and is back'));
   events.on('seal:unopened', (seal) => log.error(seal, 'a sealed code cannot be opened'));

@@ -92,10 +92,11 @@ function shown(mask: BodyMask, route: string, result: ControllerHandlerReturnTyp
 function titlesOf(partitions: readonly string[]): Map<string, string> {
   return new Map(
     partitions.flatMap((partition): [string, string][] => {
-      const { queue, inquiryQueue } = partitionKeys(partition);
+      const { queue, inquiryQueue, callbackQueue } = partitionKeys(partition);
       return [
         [queue, `${partition} · verifications`],
         [inquiryQueue, `${partition} · inquiries`],
+        [callbackQueue, `${partition} · callbacks`],
       ];
     }),
   );

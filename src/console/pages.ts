@@ -128,7 +128,10 @@ export interface Overview {
 
 export function overviewPage({ partitions, queues, depths }: Overview): string {
   const ofPartitions = new Set(
-    partitions.flatMap((name) => [partitionKeys(name).queue, partitionKeys(name).inquiryQueue]),
+    partitions.flatMap((name) => {
+      const { queue, inquiryQueue, callbackQueue } = partitionKeys(name);
+      return [queue, inquiryQueue, callbackQueue];
+    }),
   );
   const others = queues.filter((name) => !ofPartitions.has(name));
   return page(
@@ -186,6 +189,7 @@ function partitionRow(name: string, queues: readonly string[], { queues: counted
   const links = [
     queues.includes(keys.queue) ? queueLink(keys.queue, 'verifications') : null,
     queues.includes(keys.inquiryQueue) ? html` · ${queueLink(keys.inquiryQueue, 'inquiries')}` : null,
+    queues.includes(keys.callbackQueue) ? html` · ${queueLink(keys.callbackQueue, 'callbacks')}` : null,
   ];
   const review = depth?.needsReview ?? '–';
   const cells = [

@@ -496,27 +496,34 @@ function nextInquiry(
   return { inquireInMs: null, publish: situation.needsReview ? null : 'review' };
 }
 
-/** A final record changes no more; but proof of payment after a final "failed" must be seen at once. */
+/**
+ * A final record changes no more. But money that moved although the client was told that it had not, or the reverse, must
+ * be seen at once: after a `rejected` or a `not_submitted` no less than after a `failed`.
+ */
 function afterFinal(evidence: Evidence, situation: Situation): Verdict {
-  const proved =
-    evidence.from === 'callback' && evidence.finding.kind === 'paid'
-      ? 'succeeded'
-      : evidence.from === 'answer' &&
-          evidence.outcome.kind === 'accepted' &&
-          evidence.outcome.transaction === 'succeeded'
-        ? 'succeeded'
-        : evidence.from === 'inquiry' && evidence.finding.kind === 'paid'
-          ? 'succeeded'
-          : evidence.from === 'inquiry' &&
-              evidence.finding.kind === 'not_paid' &&
-              evidence.askedAt > situation.inFlightUntil
-            ? 'failed' // asked earlier it is a hint, and no hint contradicts a payment
-            : null;
-  const was = situation.standing?.transaction;
-  if (proved !== null && was !== undefined && (was === 'succeeded' || was === 'failed') && was !== proved) {
-    return { do: 'contradict', was, now: proved };
+  const was = situation.standing?.transaction ?? 'none';
+  const proved = moneyProvedBy(evidence, situation);
+  if (proved === null || proved === was || was === 'none') return { do: 'nothing' };
+  if (proved === 'failed' && was !== 'succeeded') return { do: 'nothing' };
+  return { do: 'contradict', was, now: proved };
+}
+
+/** What this evidence by itself says of the money, if anything. */
+function moneyProvedBy(evidence: Evidence, { inFlightUntil }: Situation): 'succeeded' | 'failed' | null {
+  switch (evidence.from) {
+    case 'answer': {
+      const { outcome } = evidence;
+      return outcome.kind === 'accepted' && outcome.transaction === 'succeeded' ? 'succeeded' : null;
+    }
+    case 'callback':
+      return evidence.finding.kind === 'paid' ? 'succeeded' : null;
+    case 'inquiry':
+      if (evidence.finding.kind === 'paid') return 'succeeded';
+      // Asked earlier it is a hint, and no hint contradicts a payment.
+      return evidence.finding.kind === 'not_paid' && evidence.askedAt > inFlightUntil ? 'failed' : null;
+    default:
+      return null;
   }
-  return { do: 'nothing' };
 }
 
 function staysTrue(evidence: Evidence): boolean {

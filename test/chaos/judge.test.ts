@@ -142,6 +142,13 @@ describe('the judge finds nothing wrong with', () => {
       world([caseOf('beqelal', awaiting)], ledgerOf('beqelal', received(), ACCEPTED, CHARGED, REPORTED)),
     ],
     [
+      'a payment that Beqelal reported to have failed',
+      world(
+        [caseOf('beqelal', { otp: 'unknown', transaction: 'failed' })],
+        ledgerOf('beqelal', received(), REJECTED, NOT_CHARGED, { ...REPORTED, says: 'failed' }),
+      ),
+    ],
+    [
       'a forged callback of Beqelal',
       world(
         [caseOf('beqelal', awaiting, { amount: '100.00' })],

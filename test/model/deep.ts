@@ -13,8 +13,10 @@ const { values } = parseArgs({
     only: { type: 'string' },
   },
 });
-const { inquiry, callback, noMoney, races, rollback } = models;
-const chosen = Object.entries({ inquiry, callback, noMoney, races, rollback }).filter(
+const { inquiry, callback, noMoney, races } = models;
+const rollback = models.rollback('same');
+const rollbackOther = models.rollback('other');
+const chosen = Object.entries({ inquiry, callback, noMoney, races, rollback, rollbackOther }).filter(
   ([name]) => values.only === undefined || values.only === name,
 );
 for (const [name, model] of chosen) {

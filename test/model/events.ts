@@ -30,6 +30,8 @@ export type Event =
   | { readonly do: 'deadline' }
   /** The sweeper, at the next time at which it has anything to do. */
   | { readonly do: 'sweep'; readonly worker: Side }
+  /** Seconds in which nothing happens but that workers say that they live. */
+  | { readonly do: 'wait' }
   /** As of now everything is safe on the disk. */
   | { readonly do: 'save' }
   /** Redis comes back as it was on the disk, as another server. */
@@ -113,7 +115,7 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
   const awake: Side = first.stalled && !second.stalled ? 1 : 0;
   const recovering = state.rollback?.recovering === true;
 
-  if (content.records[1] === null && !state.rollback?.done) {
+  if (content.records[1] === null && state.rollback === null) {
     for (const code of alphabet.seconds) events.push({ do: 'accept', code });
   }
   for (const of of [0, 1] as const) {
@@ -162,7 +164,7 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
   }
   if (alphabet.rollback && state.rollback) {
     const { saved, done } = state.rollback;
-    if (!done) events.push({ do: 'save' });
+    if (!done) events.push({ do: 'save' }, { do: 'wait' });
     if (saved !== null && !done) events.push({ do: 'rollback' });
     if (recovering) events.push({ do: 'recover' });
     for (const worker of [0, 1] as const) {

@@ -71,10 +71,10 @@ export const races: Model = {
 };
 
 /** Redis comes back as another server, without its last writes. */
-export const rollback: Model = {
+export const rollback = (second: 'same' | 'other'): Model => ({
   world: worlds.inquiry,
-  alphabet: { ...QUIET, answers: ['wrong', 'lost', 'not_sent'], time: false, rollback: true },
-};
+  alphabet: { ...QUIET, answers: ['wrong', 'lost', 'not_sent'], seconds: [second], time: false, rollback: true },
+});
 
 /** Everything there is, for random runs. */
 export const everything = (world: keyof typeof worlds): Model => ({

@@ -134,7 +134,11 @@ export async function begin(lane: Lane, { world, alphabet }: Model): Promise<Sta
   const step = new Step(lane, { world, alphabet }, nothing);
   return await step.run(async () => {
     await step.accept(0, 'a');
-    if (alphabet.rollback) await step.beatAll(true);
+    if (!alphabet.rollback) return;
+    // A verification whose acceptance was lost is another matter: both are accepted before anything can be lost.
+    await step.accept(1, alphabet.seconds[0] === 'same' ? 'a' : 'b');
+    await step.beatAll(true);
+    await step.take({ do: 'save' });
   });
 }
 
@@ -273,6 +277,9 @@ class Step {
         await this.#passUntil(sweepAt(state) ?? 0);
         this.#worker(event.worker, { stalled: false });
         return await this.#sweep(event.worker);
+      case 'wait':
+        for (let ms = 0; ms < 5_000; ms += BEAT_EVERY_MS) await this.#pass(BEAT_EVERY_MS);
+        return;
       case 'save': {
         const { content } = await lane.save(state.workers.map(({ name }) => name));
         return this.#rollback({ saved: { content, outbox: state.outbox } });
