@@ -333,3 +333,5 @@ const program = new Command('chaos')
   });
 
 await program.parseAsync();
+// A connection of BullMQ's that was cut in its last moment may go on looking for a server that is gone.
+process.exit();

@@ -6,7 +6,7 @@
  * From begin until settle nothing may throw past this file: the call may have been made. Only what comes next goes
  * back to the caller, and worker.ts alone tells BullMQ.
  */
-import type { EventBus } from '../events.ts';
+import { asError, type EventBus } from '../events.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import { type Opener, openCode, SealError, type SealedCode } from '../producers/sealing.ts';
 import type { BoundProvider, Call, Finding, Outcome, Stamp, Verification } from '../providers/provider.ts';
@@ -19,6 +19,9 @@ import type { Reply, Transport } from './transport.ts';
 
 /** While the journal is recovering, what was not sent comes back after this. */
 const RECOVERING_AGAIN_MS = 1_000;
+
+/** A refused write of an outcome is tried again after this. */
+const SETTLE_AGAIN_MS = 200;
 
 /** What the queue must do next. `at` in Unix ms by the clock of Redis. */
 export type Next =
@@ -63,7 +66,7 @@ export async function attempt(id: string, deps: AttemptDependencies): Promise<Ne
         queueWaitMs,
       });
       const [evidence, facts] = await submit(record, tokens.tokens, beginning.sendBefore, deps);
-      return await conclude(record, evidence, facts, tokens.tokens, deps);
+      return await concludeSurely(record, evidence, facts, tokens.tokens, deps);
     }
     case 'evidence':
       if (beginning.evidence.from === 'owner_dead')
@@ -119,6 +122,28 @@ export async function inquire(id: string, graceMs: number, deps: AttemptDependen
   }
   const facts = { found: finding.kind, code: finding.providerCode };
   return await conclude(record, { from: 'inquiry', finding, askedAt }, facts, tokens.tokens, deps);
+}
+
+/**
+ * The call was made, so what became of it must be written: a Redis that refuses the write (out of memory, read-only after
+ * a failover) is asked again until the attempt counts as unknown anyway.
+ */
+async function concludeSurely(
+  record: VerificationRecord,
+  evidence: Evidence,
+  facts: Facts,
+  tokens: Stamp['tokens'],
+  deps: AttemptDependencies,
+): Promise<Next> {
+  for (;;) {
+    try {
+      return await conclude(record, evidence, facts, tokens, deps);
+    } catch (error) {
+      deps.events.emit('machinery:failed', { where: `settling ${record.id}`, error: asError(error) });
+      if (deps.journal.now() > record.inFlightUntil) throw error;
+      await new Promise((resolve) => setTimeout(resolve, SETTLE_AGAIN_MS));
+    }
+  }
 }
 
 /** Writes down what became known, whatever else has happened to the record meanwhile, and says what comes next. */

@@ -218,7 +218,15 @@ export class Journal {
 
   /** Nothing more is due for it: it is settled, or its record is gone. */
   async forget(id: string): Promise<void> {
-    await this.#redis.zrem(this.keys.due, id);
+    const { due, awaiting, review } = this.keys;
+    await this.#redis.multi().zrem(due, id).zrem(awaiting, id).zrem(review, id).exec();
+  }
+
+  /** A contradicted record is final, so nothing is due for it: when its retention is over, the list of reviews forgets it. */
+  async forgetExpiredReviews(): Promise<void> {
+    for (const id of await this.#redis.zrangebyscore(this.keys.review, '-inf', '+inf')) {
+      if ((await this.#redis.exists(this.keys.record(id))) === 0) await this.forget(id);
+    }
   }
 
   /** True for one caller per tick over all workers: the sweep is one worker's at a time. */

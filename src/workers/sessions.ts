@@ -2,6 +2,7 @@
  * Provider tokens: asked for once, refreshed before they expire, shared by all workers through Redis, sealed there.
  * The provider file says how to ask and how to read the answer; when to ask is decided here.
  */
+import { randomBytes } from 'node:crypto';
 import type { EventBus } from '../events.ts';
 import type { PartitionKeys } from '../producers/job.ts';
 import { type Opener, SealError, type Sealer } from '../producers/sealing.ts';
@@ -30,7 +31,10 @@ type Fetched = { readonly kind: 'token'; readonly token: Token } | Extract<Token
 
 /** A token is not used in its last moments: it must outlive the call it is made for. */
 const SPARE_LIFE_MS = 60_000;
-const LOCK_MS = 10_000;
+/** Longer than a token call may take. */
+const LOCK_MS = 40_000;
+/** A customer waits: then two workers ask for a token rather than none. */
+const WAIT_FOR_OTHER_MS = 5_000;
 const LOCK_POLL_MS = 100;
 const REFUSED_REMEMBERED = 1_000;
 
@@ -90,26 +94,26 @@ export class Sessions {
     const known = this.#known.get(key);
     if (known && known.expiresAt > Date.now()) return { kind: 'token', token: known };
     this.#known.delete(key);
-    const underway = this.#underway.get(key) ?? this.#obtain(key, call, params, earlier);
-    this.#underway.set(key, underway);
-    try {
-      return await underway;
-    } finally {
-      this.#underway.delete(key);
-    }
+    const underway = this.#underway.get(key);
+    if (underway) return await underway;
+    const obtaining = this.#obtain(key, call, params, earlier).finally(() => this.#underway.delete(key));
+    this.#underway.set(key, obtaining);
+    return await obtaining;
   }
 
   /** From Redis, where another worker may have put it, else from the provider, by one worker at a time. */
   async #obtain(key: string, call: TokenCall, params: Params | null, earlier: Stamp['tokens']): Promise<Fetched> {
     const { redis } = this.#deps;
-    const giveUpWaiting = Date.now() + LOCK_MS;
+    const lock = `${key}:lock`;
+    const mine = randomBytes(8).toString('hex');
+    const giveUpWaiting = Date.now() + WAIT_FOR_OTHER_MS;
     for (;;) {
       const shared = await this.#shared(key);
       if (shared) {
         this.#known.set(key, shared);
         return { kind: 'token', token: shared };
       }
-      if ((await redis.set(`${key}:lock`, '1', 'PX', LOCK_MS, 'NX')) === 'OK' || Date.now() > giveUpWaiting) break;
+      if ((await redis.set(lock, mine, 'PX', LOCK_MS, 'NX')) === 'OK' || Date.now() > giveUpWaiting) break;
       await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
     }
     try {
@@ -121,7 +125,8 @@ export class Sessions {
       }
       return fetched;
     } finally {
-      await redis.del(`${key}:lock`);
+      // Between the two another may take it: then a token is fetched twice, which costs a call and no more.
+      if ((await redis.get(lock)) === mine) await redis.del(lock);
     }
   }
 

@@ -34,6 +34,7 @@ export class Sweeper {
   readonly #deps: SweeperDependencies;
   #timer: NodeJS.Timeout | null = null;
   #sweep: Promise<void> | null = null;
+  #reviewsCleanedAt = Date.now();
 
   constructor(deps: SweeperDependencies) {
     this.#deps = deps;
@@ -60,8 +61,11 @@ export class Sweeper {
       for (let batch = 0; batch < BATCHES_PER_TICK; batch += 1) {
         const ids = await journal.overdue(BATCH);
         for (const id of ids) await this.#lookSafely(id);
-        if (ids.length < BATCH) return;
+        if (ids.length < BATCH) break;
       }
+      if (Date.now() - this.#reviewsCleanedAt < REVIEW_LOOK_AGAIN_MS) return;
+      this.#reviewsCleanedAt = Date.now();
+      await journal.forgetExpiredReviews();
     } catch (error) {
       events.emit('machinery:failed', { where: `sweeper of ${partition}`, error: asError(error) });
     }

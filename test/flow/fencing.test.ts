@@ -46,7 +46,11 @@ class Holding {
   }
 }
 
-const closers = new AsyncDisposableStack();
+const opened: AsyncDisposable[] = [];
+const closing = <T extends AsyncDisposable>(part: T): T => {
+  opened.push(part);
+  return part;
+};
 let door: HeldProvider;
 let tls: HeldProvider;
 let answering: ProviderServer;
@@ -66,14 +70,14 @@ let wasConnected: Record<'connecting' | 'shaking-hands', boolean>;
 let settledByInquiry: Record<string, string>;
 
 beforeAll(async () => {
-  const server = closers.use(await startTestRedis());
+  const server = closing(await startTestRedis());
   const pair = selfSigned();
   const [late, contradicting] = [new Holding(), new Holding()];
-  door = closers.use(await startShutDoor());
-  tls = closers.use(await startSilentTls(pair));
-  answering = closers.use(await startProviderServer(late.behave(PROCESSED)));
-  asked = closers.use(await startProviderServer(contradicting.behave(WRONG_CODE)));
-  idle = closers.use(await startProviderServer((socket) => void socket.write(PROCESSED)));
+  door = closing(await startShutDoor());
+  tls = closing(await startSilentTls(pair));
+  answering = closing(await startProviderServer(late.behave(PROCESSED)));
+  asked = closing(await startProviderServer(contradicting.behave(WRONG_CODE)));
+  idle = closing(await startProviderServer((socket) => void socket.write(PROCESSED)));
 
   const providers = {
     connecting: { ...CEPTA, ...NEVER_ASKED, baseUrl: door.url },
@@ -82,10 +86,10 @@ beforeAll(async () => {
     inquired: { ...CEPTA, ...NEVER_ASKED, baseUrl: asked.url, inquiry: { delaysMs: [100] } },
     idle: { ...BEQELAL, baseUrl: idle.url },
   };
-  const installation = closers.use(await install({ redis: { url: server.url }, providers }));
+  const installation = closing(await install({ redis: { url: server.url }, providers }));
   writeFileSync(join(installation.folder, 'ca.pem'), pair.cert);
   const keySet = readKeySet(join(installation.folder, 'keys.json'), 'sealing.keyFile');
-  pipeline = closers.use(await startPipeline(providers, { workers: false, server, keySet }));
+  pipeline = closing(await startPipeline(providers, { workers: false, server, keySet }));
   const enqueue = async (partition: Case): Promise<void> => {
     const reference = randomUUID().slice(0, 8);
     const params =
@@ -96,7 +100,7 @@ beforeAll(async () => {
   };
 
   // Alone, so that everything is begun by it.
-  stopped = closers.use(await serve(installation.file, 'worker'));
+  stopped = closing(await serve(installation.file, 'worker'));
   for (const partition of ['connecting', 'shaking-hands', 'answered', 'inquired'] as const) await enqueue(partition);
   await vi.waitUntil(async () => {
     const states = await Promise.all(Object.values(ids).map(async (id) => (await pipeline.read(id)).state));
@@ -104,7 +108,7 @@ beforeAll(async () => {
     return states.every((state) => state === 'sending') && sent && tls.connections === 1;
   }, SOON);
   process.kill(stopped.pid, 'SIGSTOP');
-  heir = closers.use(await serve(installation.file, 'worker'));
+  heir = closing(await serve(installation.file, 'worker'));
   await enqueue('idle');
   door.release();
   tls.release();
@@ -129,7 +133,7 @@ beforeAll(async () => {
 }, 90_000);
 
 afterAll(async () => {
-  await closers.disposeAsync();
+  for (const part of opened.reverse()) await part[Symbol.asyncDispose]();
 });
 
 const recordOf = async (id: string): Promise<Record<string, string>> =>
