@@ -210,8 +210,9 @@ export function judge(evidence: Evidence): Violation[] {
     judgeResults(one, resultsById, accuse);
     judgeWords(one, booksFor(one), accuse);
   }
+  const crossings = groupBy(evidence.wire, crossingOf);
   for (const cases of byTransaction.values()) {
-    judgeTransaction(cases, booksFor(cases[0] as Case), evidence.wire, accuse);
+    judgeTransaction(cases, booksFor(cases[0] as Case), crossings, accuse);
   }
   judgeDeadlines(evidence, accuse);
   for (const subject of resultsById.keys()) {
@@ -336,8 +337,18 @@ function judgeWords(one: Case, books: Books, accuse: Accuse): void {
   otp satisfies never;
 }
 
+/** What a code for a transaction is known by on the wire. */
+export function crossingOf({ provider, reference, otp }: Pick<Case, 'provider' | 'reference' | 'otp'>): string {
+  return `${provider} ${reference} ${otp}`;
+}
+
 /** What is true of a transaction as a whole, over everything that was submitted for it. */
-function judgeTransaction(cases: readonly Case[], books: Books, wire: readonly WireEntry[], accuse: Accuse): void {
+function judgeTransaction(
+  cases: readonly Case[],
+  books: Books,
+  crossings: ReadonlyMap<string, readonly WireEntry[]>,
+  accuse: Accuse,
+): void {
   const [first] = cases as [Case];
   if (books.charges > 1) accuse('charged_twice', first, `${books.charges} charges`);
   for (const [code, times] of books.received) {
@@ -376,7 +387,7 @@ function judgeTransaction(cases: readonly Case[], books: Books, wire: readonly W
     const begun = own
       .flatMap(({ resource }) => resource?.history ?? [])
       .filter(({ event }) => event === 'begun').length;
-    const crossed = wire.filter((entry) => entry.reference === first.reference && entry.otp === code).length;
+    const crossed = crossings.get(crossingOf({ ...first, otp: code }))?.length ?? 0;
     if (crossed > begun) {
       accuse('sent_more_often_than_begun', own[0] as Case, `${code} left ${crossed} times, begun ${begun} times`);
     }
@@ -388,10 +399,10 @@ function judgeDeadlines(
   accuse: Accuse,
 ): void {
   if (sendsAfterDeadline > 0) accuse('sent_after_deadline', null, `the workers themselves count ${sendsAfterDeadline}`);
-  const byCode = groupBy(cases, ({ provider, reference, otp }) => `${provider} ${reference} ${otp}`);
+  const byCode = groupBy(cases, crossingOf);
   // Of two verifications with one code the later deadline counts: which of them was submitted, the wire does not say.
   const check = (provider: SandboxProvider, reference: string, otp: string, atMs: number, where: string): void => {
-    const own = byCode.get(`${provider} ${reference} ${otp}`) ?? [];
+    const own = byCode.get(crossingOf({ provider, reference, otp })) ?? [];
     const deadline = Math.max(...own.map(({ resource }) => (resource ? Date.parse(resource.expiresAt) : Infinity)));
     if (own.length > 0 && atMs > deadline) {
       accuse('sent_after_deadline', own[0] as Case, `${where} ${atMs - deadline} ms after it`);

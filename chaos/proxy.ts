@@ -99,6 +99,8 @@ export class NetworkProxy {
   }
 }
 
+type Direction = 'up' | 'down';
+
 /** One client's connection and the one made on its behalf. */
 class Link {
   readonly ended: Promise<void>;
@@ -108,7 +110,9 @@ class Link {
   readonly #upstream: Socket;
   readonly #trouble: () => ProxyTrouble | null;
   /** What stands still, in order, until `moveOn`. */
-  #held: (() => void)[] = [];
+  #held: { readonly direction: Direction; readonly deliver: () => void }[] = [];
+  /** The answer has broken off: whatever comes after it would make other bytes of it. */
+  #brokenOff = false;
   /** The end of the queue of delayed chunks, in each direction. */
   readonly #tail = { up: Promise.resolve(), down: Promise.resolve() };
 
@@ -142,20 +146,21 @@ class Link {
 
   moveOn(): void {
     if (this.#trouble() === 'stall') return;
-    for (const deliver of this.#held.splice(0)) deliver();
+    // Behind what was on its way before: no network lets bytes of one connection overtake each other.
+    for (const { direction, deliver } of this.#held.splice(0)) this.#inOrder(direction, deliver, 0);
   }
 
   /** Null is the end of what this side has to say. */
-  #carry(direction: 'up' | 'down', chunk: Buffer | null, to: Socket): void {
+  #carry(direction: Direction, chunk: Buffer | null, to: Socket): void {
     const deliver = (): void => {
-      if (to.destroyed) return;
+      if (to.destroyed || (this.#brokenOff && direction === 'down')) return;
       if (chunk === null) to.end();
       else to.write(chunk);
     };
     const trouble = this.#trouble();
     switch (trouble) {
       case 'stall':
-        this.#held.push(deliver);
+        this.#held.push({ direction, deliver });
         return;
       case 'blackhole':
         this.lostBytes = true;
@@ -166,7 +171,7 @@ class Link {
         return;
       case 'cut_answers':
         if (direction === 'up' || chunk === null) this.#inOrder(direction, deliver, 0);
-        else to.write(chunk.subarray(0, HALF_AN_ANSWER_BYTES), () => this.reset());
+        else this.#inOrder(direction, () => this.#breakOff(chunk, to), 0);
         return;
       case 'latency':
         this.#inOrder(direction, deliver, Math.min(LONGEST_DELAY_MS, 50 + Math.random() * 650));
@@ -176,8 +181,14 @@ class Link {
     }
   }
 
+  #breakOff(chunk: Buffer, to: Socket): void {
+    if (to.destroyed || this.#brokenOff) return;
+    this.#brokenOff = true;
+    to.write(chunk.subarray(0, HALF_AN_ANSWER_BYTES), () => this.reset());
+  }
+
   /** Bytes never overtake each other, also not when the delay before them is longer than their own. */
-  #inOrder(direction: 'up' | 'down', deliver: () => void, afterMs: number): void {
+  #inOrder(direction: Direction, deliver: () => void, afterMs: number): void {
     const earlier = this.#tail[direction];
     const turn = afterMs === 0 ? earlier : Promise.all([earlier, delay(afterMs)]).then(() => {});
     this.#tail[direction] = turn.then(deliver);

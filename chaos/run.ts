@@ -17,7 +17,7 @@ import type { ResultEvent } from '../src/producers/result.ts';
 import { connectRedis } from '../src/redis/connections.ts';
 import type { SandboxProvider } from '../src/sandbox/index.ts';
 import { Faults, type Span } from './faults.ts';
-import { booksByTransaction, type Case, impatience, judge, type WireEntry } from './judge.ts';
+import { booksByTransaction, type Case, crossingOf, impatience, judge, type WireEntry } from './judge.ts';
 import { type Enquiry, idOf, Load } from './load.ts';
 import { LONGEST_DELAY_MS, type Plan, PROVIDERS, planOf } from './plan.ts';
 import { Progress, printReport, type Recovery, type RunFigures } from './report.ts';
@@ -192,8 +192,7 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
         return { worker, id, tookMs: heardAt - atMs, disturbed: disturbed(faults.spans, atMs, heardAt) };
       }),
     );
-    const crossing = ({ reference, otp }: Pick<Case, 'reference' | 'otp'>): string => `${reference} ${otp}`;
-    const crossed = new Set(wire.map(crossing));
+    const crossed = new Set(wire.map(crossingOf));
     const prevented = world.metrics.sum('otp_resends_prevented_total');
     const turnedAway = load.turnedAway;
     return {
@@ -205,7 +204,7 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
       faults: faults.done,
       recoveries,
       prevented,
-      neverLeft: cases.filter((one) => one.resource?.otp === 'unknown' && !crossed.has(crossing(one))).length,
+      neverLeft: cases.filter((one) => one.resource?.otp === 'unknown' && !crossed.has(crossingOf(one))).length,
       turnedAway,
       settledInMs,
       durationMs,

@@ -179,8 +179,16 @@ export class World {
     this.#redis.signal('SIGKILL');
     await exited;
     await delay(restartAfterMs);
-    const dir = join(this.folder, 'redis');
-    this.#redis = await startRedisProcess({ dir, port, password, appendonly: true, appendfsync: 'everysec' });
+    const options = { dir: join(this.folder, 'redis'), port, password, appendonly: true } as const;
+    for (let tries = 1; ; tries += 1) {
+      try {
+        this.#redis = await startRedisProcess({ ...options, appendfsync: 'everysec' });
+        return;
+      } catch (error) {
+        if (tries === 20) throw error; // the port may be taken for a moment
+        await delay(500);
+      }
+    }
   }
 
   ledger(): LedgerEntry[] {

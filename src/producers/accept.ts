@@ -94,7 +94,8 @@ export async function acceptParsed(
       await journal(client, claim, id, request, deps);
       return { kind: 'accepted', id, partition: request.partition.name, repeated: outcome === 'resume' };
   }
-  return outcome satisfies never;
+  outcome satisfies never;
+  throw new Error('claim.lua answered with an outcome that is none of its own');
 }
 
 async function journal(
@@ -129,7 +130,8 @@ async function journal(
     [id, otpLifetimeMs, request.expiresAt ?? '', JOB_SEEN_WITHIN_MS, ...Object.entries(fields).flat()],
   )) as [number, number];
   await deps.queue(partition).add(request.operation, { v: 1, id }, { ...JOB_OPTIONS, jobId: id });
-  await deps.redis.multi().hset(claim, 'done', '1').persist(claim).exec();
+  await deps.redis.persist(claim);
+  await deps.redis.hset(claim, 'done', '1');
   if (created === 1) deps.events.emit('verification:accepted', { id, partition, operation: request.operation });
 }
 

@@ -1,10 +1,11 @@
 -- Writes back an attempt that the record does not know, because the server lost it: what was begun is never forgotten.
 -- KEYS: 1 record, 2 due set, 3 transaction (reference)
--- ARGV: 1 verification id, 2 due at, 3.. the record as it was handed out by begin: field, value, field, value …
+-- ARGV: 1 verification id, 2 due at, 3 '1' when the attempt has ended, else '0',
+--   4.. the record as it was handed out by begin: field, value, field, value …
 -- Returns { 1 when the server had lost the attempt, else 0; what it says of it: '' (no record), 'queued', 'sending',
 --   'awaiting', 'settled', or 'overtaken' when another attempt is under way }
 local mine = {}
-for index = 3, #ARGV, 2 do mine[ARGV[index]] = ARGV[index + 1] end
+for index = 4, #ARGV, 2 do mine[ARGV[index]] = ARGV[index + 1] end
 
 local known = redis.call('HMGET', KEYS[1], 'attempts', 'state', 'token', 'revision')
 local attempts, state = tonumber(known[1] or '0'), known[2] or ''
@@ -22,13 +23,17 @@ if state == 'awaiting' then
     'history', (redis.call('HGET', KEYS[1], 'history') or '') .. string.match(mine.history, '[^\n]*\n$'))
 else
   redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+  redis.call('HSET', KEYS[1], unpack(ARGV, 4))
   redis.call('HSET', KEYS[1], 'revision', revision)
   redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 end
 if mine.codePrint ~= '' then
   local used = math.max(tonumber(redis.call('HGET', KEYS[3], 'used') or '0'), tonumber(mine.used))
-  redis.call('HSET', KEYS[3], 'holder', ARGV[1], 'last', ARGV[1], 'used', used, 'code:' .. mine.codePrint, cjson.encode({ id = ARGV[1] }))
+  redis.call('HSET', KEYS[3], 'used', used, 'code:' .. mine.codePrint, cjson.encode({ id = ARGV[1] }))
+  -- One that has ended takes the transaction from nobody: another attempt may be under way for it by now.
+  if ARGV[3] == '0' or not redis.call('HGET', KEYS[3], 'holder') then
+    redis.call('HSET', KEYS[3], 'holder', ARGV[1], 'last', ARGV[1])
+  end
   redis.call('PERSIST', KEYS[3])
 end
 return { 1, state }

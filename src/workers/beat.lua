@@ -9,6 +9,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local server = currentServer()
 redis.call('SET', KEYS[3], '1', 'PX', ARGV[2])
+-- Also while the journal is recovering: it may be opened, and this worker begin, before it beats again.
+redis.call('ZADD', KEYS[2], now, ARGV[1])
 
 local epoch = redis.call('HMGET', KEYS[1], 'server', 'seenAt', 'recovering', 'recoverUntil', 'recoverSince')
 -- No epoch is a new partition, unless this worker has known one: then the server has lost it, and when is not known.
@@ -18,7 +20,6 @@ if not epoch[1] and ARGV[4] ~= '' and ARGV[4] ~= server then
 end
 if not epoch[1] or epoch[1] == server then
   redis.call('HSET', KEYS[1], 'server', server, 'seenAt', now)
-  redis.call('ZADD', KEYS[2], now, ARGV[1])
   return { 'open', now, server }
 end
 local untilTime, since = epoch[4], tonumber(epoch[5] or '0')

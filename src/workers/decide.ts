@@ -77,6 +77,8 @@ export interface Situation {
   readonly inquiries: number;
   readonly notPaidAt: number;
   readonly needsReview: boolean;
+  /** As last published. */
+  readonly attemptsRemaining: number | null;
   /** A callback has come while the attempt was still under way: the inquiry need not wait for its schedule. */
   readonly hinted: boolean;
   /**
@@ -166,7 +168,7 @@ export function decide(evidence: Evidence, situation: Situation, policy: Policy)
       return askNow(situation.standing, situation, policy);
     case 'operator':
       if (situation.state !== 'awaiting' || situation.standing === null) return { do: 'nothing' };
-      return onOperator(evidence.as, situation.standing, situation, policy);
+      return onOperator(evidence.as, situation.standing, situation);
   }
   return evidence satisfies never;
 }
@@ -284,7 +286,7 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
   const lateEnough = askedAt > situation.inFlightUntil;
   switch (finding.kind) {
     case 'paid':
-      if (amountAgrees(situation.amount, finding.amounts)) return paid(finding, situation, policy);
+      if (amountAgrees(situation.amount, finding.amounts)) return paid(finding, situation);
       return amountMismatch(
         finding.providerCode,
         situation,
@@ -340,7 +342,7 @@ function onCallback(evidence: Extract<Evidence, { from: 'callback' }>, situation
   const amounts = finding.amounts ?? [];
   if (situation.amount === null || amounts.length === 0) return review(standing, situation, policy);
   if (!amountAgrees(situation.amount, amounts)) return amountMismatch(finding.providerCode, situation, policy, {});
-  if (finding.kind === 'paid') return paid(finding, situation, policy);
+  if (finding.kind === 'paid') return paid(finding, situation);
   if (receivedAt <= situation.inFlightUntil) return { do: 'note', againAt: situation.inFlightUntil + 1 };
   return notPaid(finding.providerCode, standing);
 }
@@ -357,18 +359,18 @@ function onRolledBack(bounded: boolean, situation: Situation, policy: Policy): V
 }
 
 /** A person's word, with evidence, is proof like any other: it ends an unknown and overwrites nothing that is final. */
-function onOperator(as: 'succeeded' | 'failed', standing: Standing, situation: Situation, policy: Policy): Verdict {
+function onOperator(as: 'succeeded' | 'failed', standing: Standing, situation: Situation): Verdict {
   const providerCode = standing.providerCode ?? 'RESOLVED_BY_OPERATOR';
-  if (as === 'succeeded') return paid({ kind: 'paid', providerCode }, situation, policy);
+  if (as === 'succeeded') return paid({ kind: 'paid', providerCode }, situation);
   return notPaid(providerCode, standing);
 }
 
-function paid(finding: Extract<Finding, { kind: 'paid' }>, situation: Situation, policy: Policy): Verdict {
+function paid(finding: Extract<Finding, { kind: 'paid' }>, situation: Situation): Verdict {
   const { providerCode, details } = finding;
   return {
     do: 'settle',
     standing: { otp: 'accepted', transaction: 'succeeded', reason: null, nextStep: 'none', providerCode },
-    attemptsRemaining: remaining(situation, policy),
+    attemptsRemaining: situation.attemptsRemaining,
     code: 'used',
     ...(details ? { details } : {}),
   };
@@ -433,18 +435,21 @@ function notSubmitted(
 }
 
 function amountMismatch(providerCode: string, situation: Situation, policy: Policy, found: Consequences): Verdict {
+  const standing: Standing = {
+    otp: 'unknown',
+    transaction: 'unknown',
+    reason: 'amount_mismatch',
+    nextStep: 'contact_support',
+    providerCode,
+  };
+  const said = situation.needsReview && situation.standing?.reason === standing.reason;
   return {
     do: 'await',
-    standing: {
-      otp: 'unknown',
-      transaction: 'unknown',
-      reason: 'amount_mismatch',
-      nextStep: 'contact_support',
-      providerCode,
-    },
-    attemptsRemaining: remaining(situation, policy),
+    // Once said it stays as it was said: another code for the same thing is no news.
+    standing: said && situation.standing ? situation.standing : standing,
+    attemptsRemaining: said ? situation.attemptsRemaining : remaining(situation, policy),
     inquireInMs: null,
-    publish: situation.needsReview ? null : 'review',
+    publish: said ? null : 'review',
     proof: 'none',
     ...found,
   };
@@ -455,7 +460,7 @@ function askAgain(standing: Standing, situation: Situation, policy: Policy): Ext
   return {
     do: 'await',
     standing,
-    attemptsRemaining: remaining(situation, policy),
+    attemptsRemaining: situation.attemptsRemaining,
     ...nextInquiry(situation, policy, null),
     proof: 'as_before',
   };

@@ -191,11 +191,8 @@ export class Forwarder {
         .map(({ record }) => redis.pexpire(record.claimKey, retentionMs + CLAIM_MARGIN_MS)),
     ]);
     const ids = results.map(({ entryId }) => entryId);
-    await redis
-      .multi()
-      .xack(keys.outbox, GROUP, ...ids)
-      .xdel(keys.outbox, ...ids)
-      .exec();
+    await redis.xdel(keys.outbox, ...ids);
+    await redis.xack(keys.outbox, GROUP, ...ids);
     for (const { record, type } of results) {
       const sinceAcceptedMs = record.sequence === 1 ? record.updatedAt - record.createdAt : null;
       events.emit('result:published', { id: record.id, partition, type, sequence: record.sequence, sinceAcceptedMs });

@@ -219,7 +219,7 @@ export class Journal {
   /** Nothing more is due for it: it is settled, or its record is gone. */
   async forget(id: string): Promise<void> {
     const { due, awaiting, review } = this.keys;
-    await this.#redis.multi().zrem(due, id).zrem(awaiting, id).zrem(review, id).exec();
+    await Promise.all([due, awaiting, review].map((set) => this.#redis.zrem(set, id)));
   }
 
   /** A contradicted record is final, so nothing is due for it: when its retention is over, the list of reviews forgets it. */
@@ -264,7 +264,11 @@ export class Journal {
 
   /** Ends in order: what this worker had begun is settled, and nobody need wonder about it. */
   async leave(): Promise<void> {
-    await this.#redis.multi().zrem(this.keys.workers, this.#worker).del(this.keys.heartbeat(this.#worker)).exec();
+    // Redis may have come back without it in this very moment: then it is said again first.
+    await this.beat();
+    if (this.mustAssert) await this.assertKnown();
+    await this.#redis.zrem(this.keys.workers, this.#worker);
+    await this.#redis.del(this.keys.heartbeat(this.#worker));
   }
 
   /** The server of the last beat has not heard from this process what it has begun. */
@@ -324,13 +328,12 @@ export class Journal {
 
   /** From now on the journal is known to be whole on this server: attempts may begin again. */
   async open(server: string, missing: readonly string[]): Promise<void> {
-    const opening = this.#redis
-      .multi()
-      .hset(this.keys.epoch, { server, seenAt: this.now() })
-      .hdel(this.keys.epoch, 'recovering', 'recoverUntil', 'recoverSince')
-      .del(this.keys.asserted, this.#recoverer);
-    if (missing.length > 0) opening.zrem(this.keys.workers, ...missing);
-    await opening.exec();
+    // The opening itself comes last: whoever dies before it leaves a recovery that somebody repeats.
+    if (missing.length > 0) await this.#redis.zrem(this.keys.workers, ...missing);
+    await this.#redis.del(this.keys.asserted);
+    await this.#redis.hdel(this.keys.epoch, 'recovering', 'recoverUntil', 'recoverSince');
+    await this.#redis.hset(this.keys.epoch, { server, seenAt: this.now() });
+    await this.#redis.del(this.#recoverer);
   }
 
   async ownerLives(record: VerificationRecord): Promise<boolean> {
@@ -576,12 +579,12 @@ export class Journal {
     });
   }
 
-  async #assert(id: string, { fields }: Known): Promise<Found> {
+  async #assert(id: string, { fields, settledAt }: Known): Promise<Found> {
     const reference = asObject(fields).reference ?? '';
     const [wasLost, is] = (await assertScript.run(
       this.#redis,
       [this.keys.record(id), this.keys.due, this.keys.transaction(reference)],
-      [id, String(this.now() + HEARTBEAT_LIFE_MS), ...fields],
+      [id, String(this.now() + HEARTBEAT_LIFE_MS), settledAt === null ? '0' : '1', ...fields],
     )) as [number, Found['is']];
     return { wasLost: wasLost === 1, is };
   }
@@ -695,6 +698,7 @@ function situationOf(
     inquiries: record.inquiries + (evidence.from === 'inquiry' ? 1 : 0),
     notPaidAt: record.notPaidAt,
     needsReview: record.needsReview,
+    attemptsRemaining: record.attemptsRemaining,
     hinted: record.hinted,
     overtaken,
     random,

@@ -139,6 +139,31 @@ describe('the proxy', () => {
     expect(client.heard.length).toBeLessThanOrEqual(20);
   });
 
+  it('makes no other bytes of what was said: what comes through is always its beginning', async () => {
+    const client = await dial();
+    const said = Array.from({ length: 40 }, (_, number) => `<${number}>`);
+    let wanted = '';
+    let step = 0;
+    const troubles = (async () => {
+      for (const trouble of ['latency', 'stall', 'latency', 'cut_answers'] as const) {
+        await proxy.misbehave(trouble, 60);
+        step += 1;
+      }
+    })();
+    for (const word of said) {
+      if (client.closed) break;
+      client.socket.write(word);
+      wanted += `echo of ${word}`;
+      await new Promise((resolve) => setTimeout(resolve, 8));
+    }
+    await troubles;
+    expect(step).toBe(4);
+    await until(() => client.closed || client.heard.length > 0);
+    const heard = client.heard.replaceAll('echo of ', '');
+    expect(wanted.replaceAll('echo of ', '').startsWith(heard.slice(0, heard.lastIndexOf('>') + 1))).toBe(true);
+    expect(said.join('').startsWith(received)).toBe(true);
+  });
+
   it('cuts open connections in one moment and lets new ones live', async () => {
     const client = await dial();
     client.socket.write('x');

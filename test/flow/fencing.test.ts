@@ -151,8 +151,11 @@ async function endings({ consoleUrl }: ServiceProcess): Promise<string[]> {
     .sort();
 }
 
+/** Everything that was published of it: as many results as it has revisions, and none beyond. */
 async function resultsOf(partition: Case): Promise<string[]> {
-  const results = (await pipeline.results()).filter(({ data }) => data.id === ids[partition]);
+  const { id, sequence } = finally_[partition];
+  await vi.waitUntil(async () => await pipeline.result(`${id}.${sequence}`), SOON);
+  const results = (await pipeline.results()).filter(({ data }) => data.id === id);
   return results.map(({ data }) => `${data.sequence} ${data.otp}${data.final ? ' final' : ''}`).sort();
 }
 

@@ -1,5 +1,6 @@
 /**
- * The same models as in the test, further: `npx tsx test/model/deep.ts --depth 9 --minutes 5 [--only inquiry]`.
+ * The same models as in the test, further: `npx tsx test/model/deep.ts --depth 9 --minutes 5`, with
+ * `--only inquiry` one of them, with `--width 2000` less of each level but further.
  * Prints how far it has come, and ends with 1 when a rule does not hold.
  */
 import { parseArgs } from 'node:util';
@@ -11,6 +12,7 @@ const { values } = parseArgs({
     depth: { type: 'string', default: '9' },
     minutes: { type: 'string', default: '5' },
     only: { type: 'string' },
+    width: { type: 'string' },
   },
 });
 const { inquiry, callback, noMoney, races } = models;
@@ -22,7 +24,8 @@ const chosen = Object.entries({ inquiry, callback, noMoney, races, rollback, rol
 for (const [name, model] of chosen) {
   const startedAt = Date.now();
   const forMs = (Number(values.minutes) * 60_000) / chosen.length;
-  const limits = { depth: Number(values.depth), states: Number.POSITIVE_INFINITY, forMs };
+  const width = Number(values.width ?? Number.POSITIVE_INFINITY);
+  const limits = { depth: Number(values.depth), states: Number.POSITIVE_INFINITY, forMs, width };
   const found = await explore(model, limits, {
     onLevel: (so) => console.log(`  ${tell(name, so, Date.now() - startedAt)}`),
   });

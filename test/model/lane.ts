@@ -86,7 +86,7 @@ export class Lane {
     const hashes = [keys.record(ids[0]), keys.record(ids[1]), keys.transaction(REFERENCE)];
     const sets = [keys.due, keys.awaiting, keys.review, keys.workers];
     this.#content = [...hashes, keys.epoch, keys.asserted, `${keys.prefix}:unused`, ...sets, keys.outbox];
-    this.#all = [...this.#content, keys.sweep, `${keys.epoch}:recoverer`, keys.rate, keys.inquiryRate];
+    this.#all = [...this.#content, keys.sweep, keys.rate, keys.inquiryRate];
   }
 
   async prepare(): Promise<void> {
@@ -96,7 +96,12 @@ export class Lane {
   /** Sent without waiting: what follows on the same connection comes after it. */
   async load(packed: string, clock: number, server: string, startedAt: number): Promise<void> {
     this.clock = clock;
-    const keys = [...this.#all, ...[...this.#beaten].map((name) => this.keys.heartbeat(name))];
+    this.seam.replies = [];
+    const keys = [
+      ...this.#all,
+      `${this.keys.epoch}:recoverer:${server}`,
+      ...[...this.#beaten].map((name) => this.keys.heartbeat(name)),
+    ];
     this.#beaten.clear();
     for (const name of (JSON.parse(packed) as { alive: string[] }).alive) this.#beaten.add(name);
     const args = [packed, clock, server, startedAt];

@@ -52,7 +52,7 @@ export interface Oracle {
   readonly heard: readonly [Heard, Heard];
   /** The words of the final result, as first seen. */
   readonly final: readonly [string | null, string | null];
-  /** Paid was proved after a final "failed". */
+  /** Paid was proved after another final word. */
   readonly contradicted: readonly [boolean, boolean];
   /** Redis was put back to an older state: what was said and counted before may be forgotten, what was sent may not. */
   readonly rolledBack: boolean;
@@ -85,8 +85,6 @@ function demand(holds: boolean, invariant: string, message: string): void {
   if (!holds) throw new Violation(invariant, message);
 }
 
-const FORGIVEN = { mismatch: true, remaining: process.env.F_REMAINING === '1' };
-
 export const INVARIANTS = {
   once: '1 a code is submitted once, one attempt at a time, none while another is unresolved',
   final: '2 final is said once and never taken back',
@@ -95,9 +93,10 @@ export const INVARIANTS = {
   proof: '5 what is final was proved',
   code: '6 the sealed code is gone from what cannot be sent',
   budget: '7 the budget is what was used of it',
-  contradiction: '8 a payment proved after a final "failed" is shown to a person',
+  contradiction: '8 a payment proved after another final word is shown to a person',
   holder: '9 the transaction is held exactly while one of its verifications is sending or unresolved',
-  machinery: '10 the machinery does not fail',
+  remembered: '10 a code that may have reached the provider is remembered',
+  machinery: '11 the machinery does not fail',
 } as const;
 
 /** An attempt was granted: was it right to send this code now? */
@@ -111,7 +110,9 @@ export function begun(oracle: Oracle, of: Of, record: Fields, now: number, world
     if (!mayHaveReached) continue;
     const first = `verification ${earlier.of + 1}, attempt ${earlier.attempt}`;
     demand(earlier.code !== code, INVARIANTS.once, `${name} sends the code that ${first} may have brought already`);
-    const resolved = oracle.final[earlier.of] !== null;
+    // A result that Redis has lost is still known to who brought it, and written back in this very step.
+    const { rejected, paid, notPaid } = oracle.heard[earlier.of];
+    const resolved = oracle.final[earlier.of] !== null || (oracle.rolledBack && (rejected || paid || notPaid));
     demand(resolved, INVARIANTS.once, `${name} begins while ${first} is not resolved`);
     // Where money moves a person or a proof has ended it, and no answer may come any more; where none moves, one may.
     const over = earlier.fate === 'reached' || world.effect === 'none';
@@ -208,7 +209,8 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
     default:
   }
   const others = oracle.heard[1 - of] as Heard;
-  const cried = proved && final?.split(' ')[1] === 'failed';
+  const said = final?.split(' ')[1];
+  const cried = proved && said !== undefined && said !== 'succeeded' && said !== 'none';
   return {
     ...oracle,
     submissions,
@@ -224,6 +226,7 @@ export function judge(
   outbox: readonly OutboxEntry[],
   now: number,
   world: World,
+  recovering: boolean,
 ): Oracle {
   const final = ([0, 1] as const).map((of) => {
     const record = content.records[of];
@@ -261,7 +264,8 @@ export function judge(
       demand(told, INVARIANTS.contradiction, `nobody was told of verification ${of + 1}`);
     }
   }
-  judgeReference(oracle, content, world);
+  // While it is recovering nothing begins, and who knows better has not said so yet.
+  if (!recovering) judgeReference(oracle, content, world);
   return oracle;
 }
 
@@ -275,14 +279,13 @@ function judgeResults(oracle: Oracle, of: Of, record: Fields, outbox: readonly O
     `verification ${of + 1} is at ${record.sequence} and has published ${own.map(({ sequence }) => sequence)}`,
   );
   const said = own.at(-1);
-  const forgiven = FORGIVEN.mismatch && record.needsReview === '1' && record.reason === 'amount_mismatch';
   demand(
-    forgiven || (said === undefined ? record.otp === undefined : said.words === wordsOf(record)),
+    said === undefined ? record.otp === undefined : said.words === wordsOf(record),
     INVARIANTS.sequence,
     `verification ${of + 1} says "${wordsOf(record)}" and has published "${said?.words}"`,
   );
   demand(
-    forgiven || FORGIVEN.remaining || said === undefined || said.attemptsRemaining === (record.attemptsRemaining ?? ''),
+    said === undefined || said.attemptsRemaining === (record.attemptsRemaining ?? ''),
     INVARIANTS.sequence,
     `verification ${of + 1} has ${record.attemptsRemaining} left and has published ${said?.attemptsRemaining}`,
   );
@@ -307,7 +310,10 @@ function judgeNextStep(
   const say = (what: string): string => `verification ${of + 1} is ${record.state} and ${what}`;
   const settled = record.state === 'settled';
   demand(settled === (record.final === '1'), INVARIANTS.nextStep, say(`final is ${record.final}`));
-  demand(stands(due) === !settled, INVARIANTS.nextStep, say(`${stands(due) ? 'stands' : 'does not stand'} in due`));
+  // A final record may be looked at for as long as a person has not.
+  const mayStand = !settled || record.needsReview === '1';
+  demand(stands(due) || settled, INVARIANTS.nextStep, say('does not stand in due'));
+  demand(!stands(due) || mayStand, INVARIANTS.nextStep, say('stands in due'));
   demand(settled || at > 0, INVARIANTS.nextStep, say('is due at no time'));
   const awaits = record.state === 'awaiting';
   demand(stands(awaiting) === awaits, INVARIANTS.nextStep, say(`awaiting has it: ${stands(awaiting)}`));
@@ -369,6 +375,14 @@ function judgeReference({ submissions, rolledBack }: Oracle, content: Content, w
   if (!rolledBack)
     demand(used === counted, INVARIANTS.budget, `${used} attempts are said to be used, and ${counted} are`);
   demand(used <= world.maxAttempts || rolledBack, INVARIANTS.budget, `${used} attempts were used`);
+  const when = rolledBack ? 'after a rollback ' : '';
+  for (const { of, attempt, fate, code } of submissions) {
+    demand(
+      (fate !== 'open' && fate !== 'reached') || content.reference[`code:${code}`] !== undefined,
+      INVARIANTS.remembered,
+      `${when}the code of verification ${of + 1}, attempt ${attempt}, is forgotten`,
+    );
+  }
   const { holder } = content.reference;
   const inHand = content.records.flatMap((record, of) =>
     record?.state === 'sending' || record?.state === 'awaiting' ? [String(of + 1)] : [],
@@ -378,7 +392,7 @@ function judgeReference({ submissions, rolledBack }: Oracle, content: Content, w
   demand(
     holder === undefined ? inHand.length === 0 : inHand.includes(holder.at(-1) ?? ''),
     INVARIANTS.holder,
-    `the transaction is held by ${holder?.at(-1) ?? 'nobody'} while verification ${inHand} is in hand`,
+    `${when}the transaction is held by ${holder?.at(-1) ?? 'nobody'} while verification ${inHand} is in hand`,
   );
 }
 

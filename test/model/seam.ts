@@ -24,8 +24,8 @@ export class Seam {
   readonly connection: RedisConnection;
   /** While these are there they are the replies, in order, and Redis is not asked: so a journal's memory is rebuilt. */
   rehearsed: unknown[] | null = null;
-  /** What the last script that really ran has answered. */
-  lastReply: unknown = null;
+  /** What the scripts that really ran have answered, in order. */
+  replies: unknown[] = [];
   readonly #redis: RedisConnection;
   readonly #mutate: Mutate;
   /** From the hash of the text as the product has it to the hash of the text as it runs here. */
@@ -49,11 +49,12 @@ export class Seam {
   }
 
   async #evalsha(sha: string, rest: unknown[]): Promise<unknown> {
-    if (this.rehearsed !== null) return this.rehearsed.shift() ?? [0];
+    if (this.rehearsed !== null) return this.rehearsed.shift();
     const patched = this.#known.get(sha);
     if (patched === undefined) throw new Error('NOSCRIPT the test has not seen this script yet');
-    this.lastReply = await this.#redis.call('EVALSHA', patched, ...(rest as string[]));
-    return this.lastReply;
+    const reply = await this.#redis.call('EVALSHA', patched, ...(rest as string[]));
+    this.replies.push(reply);
+    return reply;
   }
 
   async #eval(source: string, rest: unknown[]): Promise<unknown> {

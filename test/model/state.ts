@@ -19,12 +19,13 @@ export interface Undelivered extends Held {
   readonly evidence: Evidence;
 }
 
-/** What a worker did that its memory is made of; rehearsed, it has that memory again. */
-export type Memory =
-  | { readonly do: 'begin'; readonly id: string; readonly reply: unknown; readonly at: number }
-  | { readonly do: 'apply'; readonly record: VerificationRecord; readonly evidence: Evidence; readonly at: number }
-  | { readonly do: 'beat'; readonly at: number }
-  | { readonly do: 'assert'; readonly server: string; readonly at: number };
+/** What a worker did that its memory is made of, and what Redis said to it; rehearsed, it has that memory again. */
+export type Memory = { readonly at: number; readonly replies: readonly unknown[] } & (
+  | { readonly do: 'begin'; readonly id: string }
+  | { readonly do: 'apply'; readonly record: VerificationRecord; readonly evidence: Evidence }
+  | { readonly do: 'beat' }
+  | { readonly do: 'assert' }
+);
 
 export interface WorkerState {
   readonly name: string;
@@ -96,7 +97,7 @@ export function digestOf(state: State): string {
     workers.map(({ name }) => content.alive.includes(name)),
     content.alive.length,
   ];
-  const parts = [
+  const parts: unknown[] = [
     ofContent(content),
     workers.map(({ stalled }) => stalled),
     held.map(hold),

@@ -40,9 +40,10 @@ const acceptScript = Script.fromFiles(new URL('../../src/producers/accept.lua', 
 class ModelJournal extends Journal {
   memory: Memory[] = [];
   readonly #lane: Lane;
-  readonly #says: string;
+  /** Inside of something that is remembered as a whole. */
+  #within = false;
 
-  constructor(lane: Lane, world: World, worker: string, server: string, events: EventBus) {
+  constructor(lane: Lane, world: World, worker: string, events: EventBus) {
     super(
       lane.seam.connection,
       {
@@ -64,7 +65,6 @@ class ModelJournal extends Journal {
       events,
     );
     this.#lane = lane;
-    this.#says = server;
   }
 
   override now(): number {
@@ -72,8 +72,9 @@ class ModelJournal extends Journal {
   }
 
   override async begin(id: string): Promise<Beginning> {
+    const from = this.#lane.seam.replies.length;
     const beginning = await super.begin(id);
-    if (beginning.is === 'begun') this.#note({ do: 'begin', id, reply: this.#lane.seam.lastReply, at: this.now() });
+    if (beginning.is === 'begun') this.#note(from, { do: 'begin', id });
     return beginning;
   }
 
@@ -83,25 +84,42 @@ class ModelJournal extends Journal {
     facts: Facts,
     seal: (client: string, details: unknown) => Promise<string>,
   ): Promise<Applied> {
+    const from = this.#lane.seam.replies.length;
     const applied = await super.apply(record, evidence, facts, seal);
-    const written = applied.verdict !== null && applied.verdict.do !== 'nothing';
-    if (written && record.state === 'sending') this.#note({ do: 'apply', record, evidence, at: this.now() });
+    if (record.state === 'sending' && applied.verdict !== null) this.#note(from, { do: 'apply', record, evidence });
     return applied;
   }
 
   override async beat(): Promise<Beat> {
+    const from = this.#lane.seam.replies.length;
     const beat = await super.beat();
-    if (beat.is === 'open') this.#note({ do: 'beat', at: this.now() });
+    if (this.#lane.seam.rehearsed !== null) return beat;
+    // The last of several beats on one server says it all.
+    const last = this.memory.at(-1);
+    const said = (reply: unknown): unknown => [(reply as unknown[])[0], (reply as unknown[]).at(-1)].join();
+    if (last?.do === 'beat' && said(last.replies[0]) === said(this.#lane.seam.replies[from])) this.memory.pop();
+    this.#note(from, { do: 'beat' });
     return beat;
   }
 
   override async assertKnown(): Promise<void> {
+    const from = this.#lane.seam.replies.length;
+    this.#within = true;
     await super.assertKnown();
-    this.#note({ do: 'assert', server: this.#says, at: this.now() });
+    this.#within = false;
+    this.#note(from, { do: 'assert' });
   }
 
-  #note(memory: Memory): void {
-    if (this.#lane.seam.rehearsed === null) this.memory.push(memory);
+  #note(
+    from: number,
+    memory:
+      | { do: 'begin'; id: string }
+      | { do: 'apply'; record: VerificationRecord; evidence: Evidence }
+      | { do: 'beat' | 'assert' },
+  ): void {
+    const { seam, clock } = this.#lane;
+    if (seam.rehearsed !== null || this.#within) return;
+    this.memory.push({ ...memory, at: clock, replies: seam.replies.slice(from) } as Memory);
   }
 }
 
@@ -175,13 +193,13 @@ class Step {
     if (this.#failure) throw this.#failure;
     const outbox = published.length === 0 ? this.#state.outbox : [...this.#state.outbox, ...published];
     const at = this.#lane.clock;
-    const oracle = judge(this.#state.oracle, content, outbox, at, this.#model.world);
+    const recovering = content.epoch.server !== this.#state.server;
+    const oracle = judge(this.#state.oracle, content, outbox, at, this.#model.world, recovering);
     const workers = this.#state.workers.map((worker, side) => {
       const journal = this.#workers[side]?.journal;
       return journal && this.#state.rollback ? { ...worker, memory: journal.memory } : worker;
     }) as [WorkerState, WorkerState];
     const { rollback } = this.#state;
-    const recovering = content.epoch.server !== this.#state.server;
     this.#state = {
       ...this.#state,
       ...{ content, outbox, oracle, workers, clock: at },
@@ -404,9 +422,8 @@ class Step {
   #made(side: Side): Worker {
     const known = this.#workers[side];
     if (known) return known;
-    const { server, workers } = this.#state;
-    const { name, memory } = workers[side];
-    const journal = new ModelJournal(this.#lane, this.#model.world, name, server, this.#events);
+    const { name, memory } = this.#state.workers[side];
+    const journal = new ModelJournal(this.#lane, this.#model.world, name, this.#events);
     const epoch = new Epoch({
       partition: this.#lane.partition,
       journal,
@@ -425,32 +442,29 @@ class Step {
   async #ready(side: Side): Promise<Worker> {
     const isNew = this.#workers[side] === null;
     const worker = this.#made(side);
-    if (isNew && this.#state.rollback) await this.#rehearse(worker, this.#state.workers[side].memory);
+    if (isNew && this.#state.rollback) await this.#rehearse(worker.journal, this.#state.workers[side].memory);
     return worker;
   }
 
-  async #rehearse({ journal, epoch }: Worker, memory: readonly Memory[]): Promise<void> {
+  async #rehearse(journal: ModelJournal, memory: readonly Memory[]): Promise<void> {
     const { seam } = this.#lane;
     const lane = this.#lane;
     const now = lane.clock;
     for (const one of memory) {
       lane.clock = one.at;
+      seam.rehearsed = [...one.replies];
       switch (one.do) {
         case 'begin':
-          seam.rehearsed = [one.reply];
           await journal.begin(one.id);
           break;
         case 'apply':
-          seam.rehearsed = [[1, one.at]];
           await journal.apply(one.record, one.evidence, {}, async () => 'sealed');
           break;
         case 'beat':
-          seam.rehearsed = [['open', one.at]];
-          await epoch.beat();
+          await journal.beat();
           break;
         case 'assert':
-          seam.rehearsed = [['recovering', one.at, String(Number.MAX_SAFE_INTEGER), '1', '1', one.server]];
-          await epoch.beat();
+          await journal.assertKnown();
           break;
       }
     }

@@ -49,6 +49,7 @@ const situation = (state: Situation['state'], given: Partial<Situation> = {}): S
   inquiries: 0,
   notPaidAt: 0,
   needsReview: false,
+  attemptsRemaining: state === 'awaiting' ? 2 : null,
   hinted: false,
   overtaken: false,
   random: 0,
@@ -1051,9 +1052,19 @@ describe('amounts', () => {
     [
       'that differs again asks no second person',
       found(paid([{ value: '150' }])),
-      awaiting(UNKNOWN, { amount: asked, needsReview: true }),
+      awaiting(standing('unknown', 'unknown', { reason: 'amount_mismatch', nextStep: 'contact_support' }), {
+        amount: asked,
+        needsReview: true,
+      }),
       MONEY,
       'await unknown/unknown amount_mismatch contact_support, 2 left, do not ask, say nothing',
+    ],
+    [
+      'that differs is said, also of one that a person looks at for another reason',
+      found(paid([{ value: '150' }])),
+      awaiting(UNKNOWN, { amount: asked, needsReview: true }),
+      MONEY,
+      'await unknown/unknown amount_mismatch contact_support, 2 left, do not ask, say review',
     ],
   ]);
 });
@@ -1199,7 +1210,9 @@ describe('whatever comes, in whatever order', () => {
             }
             if (verdict.do === 'await') {
               if (verdict.proof === 'none') proofsInARow = 0;
-              expect(verdict.publish === 'review' && now.needsReview).toBe(false);
+              // A person who has been asked is asked again only when there is something else to say.
+              if (verdict.publish === 'review' && now.needsReview)
+                expect(verdict.standing.reason).not.toBe(now.standing?.reason);
               expect(now.state === 'queued' && evidence.from !== 'answer').toBe(false);
             }
             now = {

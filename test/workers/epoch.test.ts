@@ -425,6 +425,20 @@ describe.concurrent('a worker that lives', () => {
     },
   );
 
+  test('that ends in order says once more what Redis has just lost', async () => {
+    await using world = await World.start();
+    const [ends, other] = [world.worker(), world.worker()];
+    await open(ends, other);
+    const id = await accept(world);
+    const before = position(world.server);
+    await apply(ends, await begin(ends, id), WRONG);
+    await loseWrites(world.server, before);
+    await ends.journal.leave();
+    await open(other);
+    expect(await world.record(id)).toMatchObject({ state: 'settled', standing: { otp: 'rejected' } });
+    expect(other.recovered).toMatchObject([{ missing: 0, suspected: 0 }]);
+  });
+
   test('overwrites nothing that was proved while it was away', async () => {
     await using world = await World.start();
     const [away, other] = [world.worker(), world.worker()];
@@ -552,6 +566,24 @@ describe.concurrent('a worker of which nothing is heard', () => {
     await open(heir);
     expect(heir.recovered).toEqual([{ partition: 'cepta', bounded: true, missing: 1, suspected: 0 }]);
     await begin(heir, id);
+  });
+
+  test('is missed also when it came while the journal was recovering, and began as soon as it was open', async () => {
+    await using world = await World.start();
+    const first = world.worker();
+    await open(first);
+    await world.server.kill();
+    await world.server.start();
+    const gone = world.worker();
+    expect(await gone.epoch.beat()).toBe(false);
+    await open(first);
+    const id = await accept(world);
+    const before = position(world.server);
+    await begin(gone, id);
+    await loseWrites(world.server, before);
+    await open(first);
+    expect(first.recovered).toMatchObject([{ missing: 0 }, { missing: 1, suspected: 1 }]);
+    expect(await world.record(id)).toMatchObject({ state: 'awaiting' });
   });
 
   test('is not wondered about a second time', async () => {

@@ -1,0 +1,78 @@
+/**
+ * Faults that the model has found, each with its shortest trace. Where it meets one that is not mended it goes no further,
+ * so that it finds the next; `known-faults.test.ts` follows every trace, and tells when one is mended.
+ */
+import type { Event } from './events.ts';
+import { callback, everything, rollback } from './models.ts';
+import { INVARIANTS, type Violation } from './oracle.ts';
+import type { Model } from './step.ts';
+
+export interface KnownFault {
+  readonly says: string;
+  readonly model: Model;
+  readonly trace: readonly Event[];
+  readonly mended: boolean;
+  is(violation: Violation): boolean;
+}
+
+export const KNOWN_FAULTS: readonly KnownFault[] = [
+  {
+    says: 'an amount that differs changes what a verification under review says, and nobody is told',
+    mended: true,
+    model: callback,
+    trace: [
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'answer', of: 0, attempt: 1, as: 'pending' },
+      { do: 'callback', of: 0, as: 'paid_unsaid' },
+      { do: 'callback', of: 0, as: 'paid_less' },
+    ],
+    is: ({ invariant, message }) =>
+      invariant === INVARIANTS.sequence && /says "[^"]* amount_mismatch [^"]*" and has published/.test(message),
+  },
+  {
+    says: 'how many codes the provider will still take is forgotten at the next inquiry, and nobody is told',
+    mended: true,
+    model: { ...everything('inquiry'), alphabet: { ...everything('inquiry').alphabet, split: false } },
+    trace: [
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'answer', of: 0, attempt: 1, as: 'pending_last' },
+      { do: 'inquiry', of: 0, as: 'nothing' },
+    ],
+    is: ({ invariant, message }) => invariant === INVARIANTS.sequence && / left and has published /.test(message),
+  },
+  {
+    says: 'after a rollback, who writes back an attempt that has ended takes the transaction from one on its way',
+    mended: true,
+    model: rollback('same'),
+    trace: [
+      { do: 'begin', worker: 1, of: 0 },
+      { do: 'answer', of: 0, attempt: 1, as: 'not_sent' },
+      { do: 'begin', worker: 0, of: 1 },
+      { do: 'rollback' },
+      { do: 'beat', worker: 0 },
+      { do: 'recover' },
+      { do: 'begin', worker: 1, of: 0 },
+    ],
+    is: ({ invariant, message }) => invariant === INVARIANTS.holder && message.includes('after a rollback'),
+  },
+  {
+    says: 'after a rollback, who writes back an attempt that has not left makes a code forgotten that has',
+    mended: false,
+    model: rollback('same'),
+    trace: [
+      { do: 'begin', worker: 1, of: 1 },
+      { do: 'answer', of: 1, attempt: 1, as: 'not_sent' },
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'answer', of: 0, attempt: 1, as: 'wrong' },
+      { do: 'rollback' },
+      { do: 'recover' },
+      { do: 'beat', worker: 0 },
+      { do: 'recover' },
+    ],
+    is: ({ invariant, message }) => invariant === INVARIANTS.remembered && message.includes('after a rollback'),
+  },
+];
+
+export function isKnown(violation: Violation): boolean {
+  return KNOWN_FAULTS.some((fault) => !fault.mended && fault.is(violation));
+}
