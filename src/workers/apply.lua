@@ -43,7 +43,10 @@ else
   for field, value in pairs(reference.set) do redis.call('HSET', KEYS[4], field, value) end
   -- Only who holds it gives it back: a code sent anew has forgotten what was used up, and who held it then.
   if reference.release and redis.call('HGET', KEYS[4], 'holder') == id then
-    for _, field in ipairs(reference.clear) do redis.call('HDEL', KEYS[4], field) end
+    for _, field in ipairs(reference.clear) do
+      local code = redis.call('HGET', KEYS[4], field)
+      if code and cjson.decode(code).id == id then redis.call('HDEL', KEYS[4], field) end
+    end
     if reference.refund > 0 then redis.call('HINCRBY', KEYS[4], 'used', -reference.refund) end
     redis.call('HDEL', KEYS[4], 'holder')
     redis.call('PEXPIRE', KEYS[4], change.retentionMs)

@@ -29,8 +29,10 @@ else
 end
 if mine.codePrint ~= '' then
   local used = math.max(tonumber(redis.call('HGET', KEYS[3], 'used') or '0'), tonumber(mine.used))
-  redis.call('HSET', KEYS[3], 'used', used, 'code:' .. mine.codePrint, cjson.encode({ id = ARGV[1] }))
-  -- One that has ended takes the transaction from nobody: another attempt may be under way for it by now.
+  redis.call('HSET', KEYS[3], 'used', used)
+  -- One that has ended takes neither the transaction nor the code from another attempt that may have followed it.
+  local set = ARGV[3] == '1' and 'HSETNX' or 'HSET'
+  redis.call(set, KEYS[3], 'code:' .. mine.codePrint, cjson.encode({ id = ARGV[1] }))
   if ARGV[3] == '0' or not redis.call('HGET', KEYS[3], 'holder') then
     redis.call('HSET', KEYS[3], 'holder', ARGV[1], 'last', ARGV[1])
   end

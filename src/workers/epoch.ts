@@ -66,6 +66,7 @@ export class Epoch {
     for (const id of isWhole ? [] : await journal.unfinished()) {
       const record = await this.#read(id);
       if (!record || record.state === 'settled' || !isSuspect(record)) continue;
+      if (record.state === 'queued' && !(await journal.couldHaveBegun(record))) continue;
       suspected += 1;
       await this.#deps.conclude(record, { from: 'rolled_back', bounded });
     }

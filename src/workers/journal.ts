@@ -295,6 +295,26 @@ export class Journal {
   }
 
   /**
+   * False where begin would have refused this one since before anything was lost: what a server still knows is the
+   * beginning of what happened, and a transaction that was proved, or a budget that was spent, stays so.
+   */
+  async couldHaveBegun({ reference, codePrint, id }: VerificationRecord): Promise<boolean> {
+    if (codePrint === '') return true;
+    const [transaction, used, remaining, code] = await this.#redis.hmget(
+      this.keys.transaction(reference),
+      ...['transaction', 'used', 'remaining', `code:${codePrint}`],
+    );
+    const sameCode = code ? (JSON.parse(code) as { id: string; outcome?: string }) : null;
+    return !(
+      transaction === 'succeeded' ||
+      transaction === 'failed' ||
+      Number(used ?? 0) >= this.#settings.policy.maxAttempts ||
+      remaining === '0' ||
+      (sameCode !== null && sameCode.id !== id && sameCode.outcome !== undefined)
+    );
+  }
+
+  /**
    * What is known of the workers that lived on the old server: how far their own memory of beats reaches (0: nobody
    * is left who remembers), who has asserted, and whether one of them has not, so that nobody knows what it had begun.
    */

@@ -57,7 +57,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   },
   {
     says: 'after a rollback, who writes back an attempt that has not left makes a code forgotten that has',
-    mended: false,
+    mended: true,
     model: rollback('same'),
     trace: [
       { do: 'begin', worker: 1, of: 1 },

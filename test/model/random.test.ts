@@ -91,7 +91,7 @@ test.each(['inquiry', 'callback', 'noMoney'] as const)(
           steps += life.trace.length;
           if (!life.over) await endOf(life, { lane, model });
         }),
-        { numRuns: 150, interruptAfterTimeLimit: 10_000 },
+        { numRuns: 150, interruptAfterTimeLimit: 7_000 },
       );
     });
     console.log(`${world}: ${steps} events in lives at random`);
