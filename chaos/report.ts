@@ -17,6 +17,8 @@ export interface RunFigures {
   readonly violations: readonly Violation[];
   readonly faults: ReadonlyMap<string, number>;
   readonly recoveries: readonly Recovery[];
+  /** From each decision to its result at the consumer. */
+  readonly publishedInMs: readonly number[];
   readonly prevented: number;
   /** Called unknown although their code never crossed the wire: caution that nobody needed, seen from here. */
   readonly neverLeft: number;
@@ -204,6 +206,7 @@ function figureLines(figures: RunFigures): [string, string][] {
     ],
     ['  from the kill to their result', spread(recoveries)],
     ['  without further trouble', spread(calm)],
+    ['from a decision to its result', spreadOf(figures.publishedInMs)],
     ['all ended after the troubles in', seconds(figures.settledInMs)],
     ['the harness itself lagged at most', `${figures.harnessLagMs} ms`],
     ['the whole run took', seconds(figures.tookMs)],
@@ -221,8 +224,13 @@ function median(numbers: readonly number[]): number {
 }
 
 function spread(recoveries: readonly Recovery[]): string {
-  const times = recoveries.map(({ tookMs }) => tookMs).filter((ms) => !Number.isNaN(ms));
-  return times.length === 0 ? '-' : `at most ${seconds(Math.max(...times))}, median ${seconds(median(times))}`;
+  return spreadOf(recoveries.map(({ tookMs }) => tookMs).filter((ms) => !Number.isNaN(ms)));
+}
+
+function spreadOf(times: readonly number[]): string {
+  // Not by Math.max(...times): a long run has more results than a call may have arguments.
+  const longest = times.reduce((most, ms) => Math.max(most, ms), 0);
+  return times.length === 0 ? '-' : `at most ${seconds(longest)}, median ${seconds(median(times))}`;
 }
 
 function seconds(ms: number): string {

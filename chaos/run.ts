@@ -112,8 +112,10 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
   const redis = connectRedis(world.redisUrl, 'console', { onError: () => {}, name: 'chaos' });
   const results: ResultEvent[] = [];
   const firstResultAt = new Map<string, number>();
+  const publishedInMs = new Map<string, number>();
   const consumer = drain(world.redisUrl, (result) => {
     results.push(result);
+    if (!publishedInMs.has(result.id)) publishedInMs.set(result.id, Date.now() - Date.parse(result.time));
     if (!firstResultAt.has(result.subject)) firstResultAt.set(result.subject, Date.now());
   });
   const load = new Load(world.intakeUrl);
@@ -203,6 +205,7 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
       violations,
       faults: faults.done,
       recoveries,
+      publishedInMs: [...publishedInMs.values()],
       prevented,
       neverLeft: cases.filter((one) => one.resource?.otp === 'unknown' && !crossed.has(crossingOf(one))).length,
       turnedAway,

@@ -102,8 +102,6 @@ export interface Alphabet {
   readonly rollback: boolean;
 }
 
-const IN_HAND = new Set(['sending', 'awaiting']);
-
 /** Everything that may happen next. Of two workers that differ in nothing only the first is moved. */
 export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[] {
   const events: Event[] = [];
@@ -198,10 +196,6 @@ export function sweepAt({ content, clock }: State): number | null {
     }
   });
   return times.length === 0 ? null : Math.max(clock, Math.min(...times));
-}
-
-export function inHand(state: string | undefined): boolean {
-  return IN_HAND.has(state ?? '');
 }
 
 /** As a trace says it. */

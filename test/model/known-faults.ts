@@ -71,6 +71,20 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     ],
     is: ({ invariant, message }) => invariant === INVARIANTS.remembered && message.includes('after a rollback'),
   },
+  {
+    says: 'of two that are unresolved after a rollback only one holds the transaction, and its end frees it',
+    mended: false,
+    model: rollback('other'),
+    trace: [
+      { do: 'begin', worker: 1, of: 1 },
+      { do: 'wait' },
+      { do: 'rollback' },
+      { do: 'recover' },
+      { do: 'recover' },
+      { do: 'answer', of: 1, attempt: 1, as: 'wrong' },
+    ],
+    is: ({ invariant, message }) => invariant === INVARIANTS.holder && message.includes('while a suspect is in hand'),
+  },
 ];
 
 export function isKnown(violation: Violation): boolean {

@@ -387,12 +387,15 @@ function judgeReference({ submissions, rolledBack }: Oracle, content: Content, w
   const inHand = content.records.flatMap((record, of) =>
     record?.state === 'sending' || record?.state === 'awaiting' ? [String(of + 1)] : [],
   );
+  // Nobody knows of an attempt for it, but there may have been one in what Redis has lost.
+  const suspect = content.records.some((record) => record?.state === 'awaiting' && record.attempts === undefined);
+  const which = inHand.length === 1 && suspect ? 'a suspect' : `verification ${inHand}`;
   // After a rollback two may be unknown at once; one of them holds it.
   demand(inHand.length <= 1 || rolledBack, INVARIANTS.holder, 'both verifications are in hand');
   demand(
     holder === undefined ? inHand.length === 0 : inHand.includes(holder.at(-1) ?? ''),
     INVARIANTS.holder,
-    `${when}the transaction is held by ${holder?.at(-1) ?? 'nobody'} while verification ${inHand} is in hand`,
+    `${when}the transaction is held by ${holder?.at(-1) ?? 'nobody'} while ${which} is in hand`,
   );
 }
 

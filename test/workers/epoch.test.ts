@@ -17,8 +17,12 @@ import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { expectSetsToAgree, type JournalChanges, journalOf, type Seed, seed } from './support.ts';
 
 const RECOVER_MS = 300;
+/** A loss window that no slow machine outlasts between a position in the file and the end of the server. */
+const AMPLE_MS = 10_000;
 /** Whole seconds in the uptime, and a beat a second: so exactly are two servers told apart by their times. */
 const APART_MS = 1_000 + BEAT_MS;
+/** Servers are killed and started here, by five tests at a time. */
+const SLOWLY = { timeout: 40_000 };
 const keys = partitionKeys('cepta');
 
 const seal = async (_: string, details: unknown): Promise<string> => `sealed ${JSON.stringify(details)}`;
@@ -69,7 +73,7 @@ class World implements AsyncDisposable {
   worker(changes: JournalChanges = {}, name: string = randomUUID(), server = this.server): Actor {
     const redis = this.connect(server);
     const events = new EventBus();
-    const settings = { recoverMs: RECOVER_MS, lossWindowMs: 2_000, ...changes };
+    const settings = { recoverMs: RECOVER_MS, lossWindowMs: AMPLE_MS, ...changes };
     const journal = journalOf({ redis }, settings, name, events);
     const recovered: Events['journal:recovered'][] = [];
     events.on('journal:recovered', (payload) => recovered.push(payload));
@@ -146,7 +150,7 @@ describe.concurrent('a journal on the server that it is known to be whole on', (
   });
 });
 
-describe.concurrent('a journal on another server', () => {
+describe.concurrent('a journal on another server', SLOWLY, () => {
   test('begins nothing and calls nothing "not submitted" until it is open, and keeps what it has', async () => {
     await using world = await World.start();
     const worker = world.worker();
@@ -222,7 +226,7 @@ describe.concurrent('a journal on another server', () => {
   });
 });
 
-describe.concurrent('a worker that lives', () => {
+describe.concurrent('a worker that lives', SLOWLY, () => {
   test('writes back an attempt whose beginning was lost: nobody begins it again, and its answer counts', async () => {
     await using world = await World.start();
     const [one, other] = [world.worker(), world.worker()];
@@ -476,7 +480,7 @@ describe.concurrent('a worker that lives', () => {
   });
 });
 
-describe.concurrent('a worker of which nothing is heard', () => {
+describe.concurrent('a worker of which nothing is heard', SLOWLY, () => {
   test('may have begun what stands queued: that becomes unknown, holds its transaction, and is never sent', async () => {
     await using world = await World.start();
     const [gone, heir] = [world.worker(), world.worker()];
@@ -629,7 +633,7 @@ describe.concurrent('a worker of which nothing is heard', () => {
   });
 });
 
-describe.concurrent('a server that has lost more than can be told', () => {
+describe.concurrent('a server that has lost more than can be told', SLOWLY, () => {
   const SMALL = { lossWindowMs: 300 };
   /** So long after the last beat that it cannot be the loss window. */
   const LONG_MS = SMALL.lossWindowMs + BEAT_MS + 1_000 + 1_000;
@@ -713,7 +717,7 @@ describe.concurrent('a server that has lost more than can be told', () => {
   });
 });
 
-describe.concurrent('the recovery', () => {
+describe.concurrent('the recovery', SLOWLY, () => {
   test('is one worker’s, however many there are', async () => {
     await using world = await World.start();
     const gone = world.worker();
