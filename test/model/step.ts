@@ -187,8 +187,7 @@ class Step {
   async run(act: () => Promise<void>): Promise<State> {
     const { clock, server, serverStartedAt } = this.#state;
     const loading = this.#lane.load(packed(this.#lane, this.#state), clock, server, serverStartedAt);
-    await act();
-    await loading;
+    await Promise.all([act(), loading]);
     const { content, published } = await this.#lane.save(this.#state.workers.map(({ name }) => name));
     if (this.#failure) throw this.#failure;
     const outbox = published.length === 0 ? this.#state.outbox : [...this.#state.outbox, ...published];

@@ -487,7 +487,7 @@ describe.concurrent('a worker of which nothing is heard', SLOWLY, () => {
     await open(gone, heir);
     const reference = randomUUID();
     const id = await accept(world, { reference });
-    const dies = await accept(world, { lifetimeMs: 200 });
+    const dies = await accept(world, { lifetimeMs: 1_500 });
     const before = position(world.server);
     await begin(gone, id);
     await begin(gone, dies);
@@ -578,7 +578,7 @@ describe.concurrent('a worker of which nothing is heard', SLOWLY, () => {
     await open(first);
     await world.server.kill();
     await world.server.start();
-    const gone = world.worker();
+    const gone = world.worker({ recoverMs: 2_000 });
     expect(await gone.epoch.beat()).toBe(false);
     await open(first);
     const id = await accept(world);
