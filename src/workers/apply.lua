@@ -35,21 +35,32 @@ local reference = change.reference
 if reference.forget then
   redis.call('DEL', KEYS[4])
 else
-  if reference.hold and not redis.call('HGET', KEYS[4], 'holder') then
-    redis.call('HSET', KEYS[4], 'holder', id, 'last', id)
+  if reference.hold then
+    -- Somebody else may have it in hand already: then this one is next, and no third one comes between.
+    local holder = redis.call('HGET', KEYS[4], 'holder')
+    if not holder then redis.call('HSET', KEYS[4], 'holder', id, 'last', id)
+    elseif holder ~= id then redis.call('HSET', KEYS[4], 'next:' .. id, '1') end
     redis.call('HINCRBY', KEYS[4], 'used', 1)
     redis.call('PERSIST', KEYS[4])
   end
   for field, value in pairs(reference.set) do redis.call('HSET', KEYS[4], field, value) end
   -- Only who holds it gives it back: a code sent anew has forgotten what was used up, and who held it then.
+  if reference.release then redis.call('HDEL', KEYS[4], 'next:' .. id) end
   if reference.release and redis.call('HGET', KEYS[4], 'holder') == id then
     for _, field in ipairs(reference.clear) do
       local code = redis.call('HGET', KEYS[4], field)
       if code and cjson.decode(code).id == id then redis.call('HDEL', KEYS[4], field) end
     end
     if reference.refund > 0 then redis.call('HINCRBY', KEYS[4], 'used', -reference.refund) end
-    redis.call('HDEL', KEYS[4], 'holder')
-    redis.call('PEXPIRE', KEYS[4], change.retentionMs)
+    local heir = nil
+    for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do heir = heir or string.match(field, '^next:(.+)$') end
+    if heir then
+      redis.call('HSET', KEYS[4], 'holder', heir)
+      redis.call('HDEL', KEYS[4], 'next:' .. heir)
+    else
+      redis.call('HDEL', KEYS[4], 'holder')
+      redis.call('PEXPIRE', KEYS[4], change.retentionMs)
+    end
   end
 end
 
