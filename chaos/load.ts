@@ -134,7 +134,7 @@ export class Load {
     }
   }
 
-  /** Until the key has a readable answer: what was accepted without a word is found, and what was not is accepted now. */
+  /** Until the key has a readable answer: what was accepted without a word is found, what was not is accepted now. */
   async insist(enquiry: Enquiry, giveUpAt: number): Promise<void> {
     for (;;) {
       const post = await this.post(enquiry, null, null);

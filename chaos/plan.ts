@@ -363,7 +363,7 @@ const SPECS = [
   'forged_callback=0.3,misspelled_callback=0.2,withheld_callback=0.3',
 ] as const;
 
-/** A server that comes back is not believed for five seconds; killed more often than this, nothing but that would be seen. */
+/** A server that comes back is not believed for five seconds: killed more often, nothing but that would be seen. */
 const BETWEEN_REDIS_KILLS_MS = 15_000;
 
 /** The first second is quiet, so that there is something to disturb; then something every one to four seconds. */

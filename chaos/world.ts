@@ -356,8 +356,8 @@ export class MetricSums {
 }
 
 /**
- * Kills every process it was told of when our end of its pipe closes, which the kernel sees to however we end. It has
- * a session of its own, so that Ctrl-C reaches us alone.
+ * Kills every process it was told of when our end of its pipe closes, which the kernel sees to however we end. It is
+ * detached, so that Ctrl-C reaches us alone.
  */
 class Watchdog {
   readonly #child: ChildProcess;

@@ -19,8 +19,9 @@ import { publicKeySet, Sealer } from './producers/sealing.ts';
 import { Waiting } from './producers/waiting.ts';
 import { connectRedis, type RedisConnection, type RedisSettings } from './redis/connections.ts';
 import { findEmbeddedRedis } from './redis/embedded.ts';
+import type { Facts } from './workers/change.ts';
 import type { Evidence } from './workers/decide.ts';
-import { type Facts, Journal } from './workers/journal.ts';
+import { Journal } from './workers/journal.ts';
 import { journalSettings, scheduleInquiry } from './workers/worker.ts';
 
 /** A fault that the person at the terminal can mend; shown without a stack. */

@@ -11,8 +11,9 @@ import { type Opener, SealError } from '../producers/sealing.ts';
 import type { BoundProvider, CallbackReading, Finding } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import type { Next } from './attempt.ts';
+import type { Facts } from './change.ts';
 import type { Evidence } from './decide.ts';
-import type { Facts, Journal } from './journal.ts';
+import type { Journal } from './journal.ts';
 
 export interface CallbackDependencies {
   readonly partition: string;

@@ -4,26 +4,17 @@
  * and decides again. So evidence may come in any order, from any process, and meets only here.
  */
 import { asError, EventBus } from '../events.ts';
-import { JOB_SEEN_WITHIN_MS } from '../producers/accept.ts';
 import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers/job.ts';
-import { type HistoryEntry, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
+import { readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
-import { decide, type Evidence, type Policy, type Situation, type Verdict } from './decide.ts';
+import { changeOf, eventOf, type Facts, IN_FLIGHT_GRACE_MS, overtaken, situationOf } from './change.ts';
+import { decide, type Evidence, type Policy, type Verdict } from './decide.ts';
 
 /** A worker whose heartbeat is older than this is dead to the others; its attempts become unknown, never sent again. */
 export const HEARTBEAT_LIFE_MS = 6_000;
-/** After the time-out an answer may still be on its way to us for so long. */
-const IN_FLIGHT_GRACE_MS = 10_000;
-/** An inquiry job is looked for by the sweeper when it is this late. */
-const INQUIRY_SEEN_WITHIN_MS = 5_000;
 /** Half of the workers' lockDuration: headers leave within it or not at all. */
 export const SEND_WITHIN_MS = 4_000;
-
-/** More than a record ever has. */
-const REVISIONS_PASSED_OVER = 1_000;
-/** For apply.lua: the record's place in the due set stays as it is. */
-const DUE_UNCHANGED = -1;
 
 const serverFunction = new URL('./server.lua', import.meta.url);
 const beginScript = Script.fromFiles(serverFunction, new URL('./begin.lua', import.meta.url));
@@ -100,9 +91,6 @@ export interface Applied {
   readonly before: VerificationRecord;
   readonly published: string | null;
 }
-
-/** What the evidence adds to the history, in words without a customer's data. */
-export type Facts = Readonly<Record<string, string | number | boolean | null>>;
 
 export class Journal {
   readonly keys: PartitionKeys;
@@ -389,7 +377,8 @@ export class Journal {
         said(verdict);
         return { verdict, before, published: null };
       }
-      const change = await this.#changeOf(verdict, before, situation, evidence, facts, seal);
+      const sealedDetails = await this.#sealed(verdict, before, seal);
+      const change = changeOf(verdict, before, situation, evidence, facts, { ...this.#settings, sealedDetails });
       const [applied, now, current] = (await applyScript.run(
         this.#redis,
         [
@@ -427,154 +416,19 @@ export class Journal {
     }
   }
 
-  async #changeOf(
-    verdict: Exclude<Verdict, { do: 'nothing' }>,
-    before: VerificationRecord,
-    situation: Situation,
-    evidence: Evidence,
-    facts: Facts,
+  /** Null when there are none, or when they cannot be sealed: the answer counts, what it told besides may be missing. */
+  async #sealed(
+    verdict: Verdict,
+    { client, id }: VerificationRecord,
     seal: (client: string, details: unknown) => Promise<string>,
-  ): Promise<Change> {
-    const { now } = situation;
-    const { retentionMs, policy } = this.#settings;
-    const begun = before.state === 'sending' || before.state === 'awaiting';
-    const change: Change = {
-      set: {},
-      clear: ['token', 'owner', 'notBefore'],
-      dueAt: 0,
-      publish: '',
-      retentionMs,
-      fenced: before.state === 'queued' && evidence.from !== 'rolled_back',
-      history: '',
-      reference: { set: {}, clear: [], refund: 0, release: false, forget: false, hold: false },
-    };
-    const entry: Record<string, unknown> = { at: now, event: eventOf(evidence) };
-    if (begun) entry.attempt = before.attempts;
-    Object.assign(entry, facts);
-    // A worker that is away may hold the next numbers, from a history that was lost: none of them may fit again.
-    if (evidence.from === 'rolled_back' || evidence.from === 'owner_dead') {
-      change.set.revision = String(before.revision + REVISIONS_PASSED_OVER);
+  ): Promise<string | null> {
+    if (!('details' in verdict) || verdict.details === undefined) return null;
+    try {
+      return await seal(client, verdict.details);
+    } catch (error) {
+      this.#events.emit('machinery:failed', { where: `sealing the details of ${id}`, error: asError(error) });
+      return null;
     }
-
-    const codeField = `code:${before.codePrint}`;
-    const giveBack = (): void => {
-      if (!situation.takesCode) return;
-      change.reference.release = true;
-      if (!begun) return;
-      change.reference.refund = 1;
-      change.reference.clear.push(codeField);
-    };
-
-    switch (verdict.do) {
-      case 'contradict':
-        change.set.needsReview = '1';
-        change.clear = [];
-        change.publish = before.needsReview ? '' : 'otp.verification.review';
-        entry.contradicts = verdict.was;
-        break;
-      case 'note':
-        change.clear = [];
-        change.dueAt = DUE_UNCHANGED;
-        if (before.state !== 'settled') change.set.hinted = '1';
-        break;
-      case 'retry': {
-        const at = now + verdict.inMs;
-        change.set.state = 'queued';
-        change.set.notBefore = String(at);
-        change.set[verdict.because === 'refused' ? 'refusals' : 'notSent'] = String(
-          (verdict.because === 'refused' ? before.refusals : before.notSent) + 1,
-        );
-        change.clear = ['token', 'owner'];
-        change.dueAt = Math.min(before.expiresAt, at + JOB_SEEN_WITHIN_MS);
-        entry.againAt = new Date(at).toISOString();
-        giveBack();
-        break;
-      }
-      case 'await': {
-        change.clear.push('hinted');
-        const arrived = before.state !== 'awaiting' || before.standing?.otp !== verdict.standing.otp;
-        if (arrived) change.set.awaitingSince = String(now);
-        change.set.state = 'awaiting';
-        change.clear.push('code');
-        // The provider itself has answered: nothing of this attempt is on its way any more. A lost answer, or one
-        // that a proxy may have given, says no such thing.
-        if (evidence.from === 'answer' && verdict.standing.otp === 'accepted') change.set.inFlightUntil = String(now);
-        change.set.inquiries = String(arrived ? 0 : situation.inquiries);
-        if (verdict.inquireInMs === null) {
-          change.clear.push('nextInquiryAt');
-          const since = arrived ? now : before.awaitingSince;
-          const giveUpAt = since + policy.inquiry.giveUpAfterMs;
-          change.dueAt = giveUpAt > now ? giveUpAt : now + policy.inquiry.giveUpAfterMs;
-        } else {
-          const at = now + verdict.inquireInMs;
-          change.set.nextInquiryAt = String(at);
-          change.dueAt = at + INQUIRY_SEEN_WITHIN_MS;
-          entry.inquiryAt = new Date(at).toISOString();
-        }
-        if (evidence.from === 'rolled_back' && before.state === 'queued') {
-          change.set.inFlightUntil = String(now + this.#settings.timeoutMs + IN_FLIGHT_GRACE_MS);
-          change.reference.hold = situation.takesCode;
-          if (situation.takesCode) change.reference.set[codeField] = JSON.stringify({ id: before.id });
-        }
-        if (verdict.proof === 'not_paid_once') change.set.notPaidAt = String(now);
-        if (verdict.proof === 'none') change.clear.push('notPaidAt');
-        if (verdict.publish === 'review') change.set.needsReview = '1';
-        if (verdict.publish !== null) change.publish = `otp.verification.${verdict.publish}`;
-        if (situation.takesCode && verdict.standing.otp === 'accepted') {
-          change.reference.set[codeField] = JSON.stringify({ id: before.id, outcome: 'accepted' });
-        }
-        break;
-      }
-      case 'settle': {
-        change.set.state = 'settled';
-        change.set.final = '1';
-        change.clear.push('code', 'nextInquiryAt', 'needsReview');
-        change.publish = 'otp.verification.settled';
-        if (verdict.code === 'untouched') {
-          giveBack();
-        } else if (situation.takesCode) {
-          change.reference.release = true;
-          change.reference.set[codeField] = JSON.stringify({ id: before.id, outcome: verdict.standing.otp });
-          const { transaction } = verdict.standing;
-          if (transaction === 'succeeded' || transaction === 'failed') {
-            change.reference.set.transaction = transaction;
-            change.reference.set.provedBy = before.id;
-          }
-        } else if (verdict.standing.otp === 'accepted') {
-          change.reference.forget = true; // a new code is on its way: what the old one used up is over
-        }
-        if (evidence.from === 'reference' && evidence.ownedBy !== '') entry.ownedBy = evidence.ownedBy;
-        break;
-      }
-    }
-
-    if (verdict.do === 'settle' || verdict.do === 'await') {
-      const { standing } = verdict;
-      change.set.otp = standing.otp;
-      change.set.transaction = standing.transaction;
-      change.set.nextStep = standing.nextStep;
-      setOrClear(change, 'reason', standing.reason);
-      setOrClear(change, 'providerCode', standing.providerCode);
-      setOrClear(change, 'attemptsRemaining', verdict.attemptsRemaining);
-      if (verdict.providersWord !== undefined) change.reference.set.remaining = String(verdict.providersWord);
-      if (verdict.identifiers !== undefined) change.set.identifiers = JSON.stringify(verdict.identifiers);
-      if (verdict.details !== undefined) {
-        try {
-          change.set.details = await seal(before.client, verdict.details);
-        } catch (error) {
-          // The answer counts; what it told besides may be missing, its outcome may not.
-          this.#events.emit('machinery:failed', {
-            where: `sealing the details of ${before.id}`,
-            error: asError(error),
-          });
-        }
-      }
-      entry.otp = standing.otp;
-      entry.transaction = standing.transaction;
-      if (standing.reason !== null) entry.reason = standing.reason;
-    }
-    change.history = `${JSON.stringify(entry satisfies Record<string, unknown> as HistoryEntry)}\n`;
-    return change;
   }
 
   #tell(verdict: Verdict, before: VerificationRecord, evidence: Evidence): void {
@@ -648,109 +502,6 @@ function mustSayAgain({ wasLost, is }: Found, { verdict }: Known): boolean {
 /** What apply.lua answers first. */
 const APPLIED = 1;
 const RECOVERING = 2;
-
-/** As apply.lua reads it; every value is text, as the hash will hold it. */
-interface Change {
-  set: Record<string, string>;
-  clear: string[];
-  /** 0: nothing more is due. */
-  dueAt: number;
-  publish: string;
-  retentionMs: number;
-  /** Believes that nothing was sent: holds only while the journal is known to be whole. */
-  fenced: boolean;
-  history: string;
-  reference: {
-    set: Record<string, string>;
-    clear: string[];
-    refund: number;
-    release: boolean;
-    forget: boolean;
-    /** An attempt that nobody saw may be on its way: no other one may begin for this transaction. */
-    hold: boolean;
-  };
-}
-
-function setOrClear(change: Change, field: string, value: string | number | null): void {
-  if (value === null) change.clear.push(field);
-  else change.set[field] = String(value);
-}
-
-/**
- * Has the record left the point that the evidence speaks of? Evidence from the queue (no token, a deadline) speaks of no
- * attempt at all, evidence from a submission of that very attempt. Without this, whoever loses a race could take a
- * submission that is on its way for one that never left.
- */
-function overtaken(spokenOf: VerificationRecord, now: VerificationRecord): boolean {
-  switch (spokenOf.state) {
-    case 'queued':
-      return now.state !== 'queued';
-    case 'sending':
-      return (
-        now.state === 'queued' || now.attempts !== spokenOf.attempts || (now.token ?? spokenOf.token) !== spokenOf.token
-      );
-    case 'awaiting':
-    case 'settled':
-      return false;
-  }
-  return spokenOf.state satisfies never;
-}
-
-function situationOf(
-  record: VerificationRecord,
-  evidence: Evidence,
-  overtaken: boolean,
-  now: number,
-  random: number,
-): Situation {
-  return {
-    state: record.state,
-    now,
-    deadline: record.expiresAt,
-    takesCode: record.codePrint !== '',
-    attemptsUsed: record.attemptsUsed,
-    refusals: record.refusals,
-    notSent: record.notSent,
-    standing: record.standing,
-    amount: record.amount,
-    inFlightUntil: record.inFlightUntil,
-    awaitingSince: record.awaitingSince,
-    inquiries: record.inquiries + (evidence.from === 'inquiry' ? 1 : 0),
-    notPaidAt: record.notPaidAt,
-    needsReview: record.needsReview,
-    attemptsRemaining: record.attemptsRemaining,
-    hinted: record.hinted,
-    overtaken,
-    random,
-  };
-}
-
-function eventOf(evidence: Evidence): string {
-  switch (evidence.from) {
-    case 'answer':
-      return 'answered';
-    case 'inquiry':
-      return 'inquired';
-    case 'callback':
-      return 'called_back';
-    case 'nudge':
-      return 'asked_to_inquire';
-    case 'operator':
-      return 'resolved';
-    case 'rolled_back':
-      return 'rolled_back';
-    case 'deadline':
-      return 'deadline_passed';
-    case 'reference':
-      return evidence.reason;
-    case 'not_sent':
-    case 'lost':
-    case 'owner_dead':
-    case 'patience_over':
-      return evidence.from;
-  }
-  return evidence satisfies never;
-}
 
 /** HGETALL inside a script comes back as a flat list. */
 function asObject(reply: unknown): Record<string, string> {

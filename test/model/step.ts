@@ -1,18 +1,13 @@
 /** One event: a state is put into Redis, the production code does what it does, and what stands there then is judged. */
+
 import { EventBus } from '../../src/events.ts';
 import type { VerificationRecord } from '../../src/producers/record.ts';
 import { Script } from '../../src/redis/script.ts';
 import { conclude } from '../../src/workers/attempt.ts';
+import type { Facts } from '../../src/workers/change.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
 import { Epoch } from '../../src/workers/epoch.ts';
-import {
-  type Applied,
-  type Asking,
-  type Beat,
-  type Beginning,
-  type Facts,
-  Journal,
-} from '../../src/workers/journal.ts';
+import { type Applied, type Asking, type Beat, type Beginning, Journal } from '../../src/workers/journal.ts';
 import { Sweeper, type SweeperDependencies } from '../../src/workers/sweeper.ts';
 import { type Alphabet, ANSWERS, type Event, FINDINGS, type Side, sweepAt } from './events.ts';
 import { type Lane, type Of, REFERENCE } from './lane.ts';

@@ -1,0 +1,269 @@
+/**
+ * What a verdict means for the record, the transaction, the due set and the outbox: one change, which apply.lua writes in
+ * one step or not at all. Pure.
+ */
+import { JOB_SEEN_WITHIN_MS } from '../producers/accept.ts';
+import type { HistoryEntry, VerificationRecord } from '../producers/record.ts';
+import type { Evidence, Policy, Situation, Verdict } from './decide.ts';
+
+/** After the time-out an answer may still be on its way to us for so long. */
+export const IN_FLIGHT_GRACE_MS = 10_000;
+/** An inquiry job is looked for by the sweeper when it is this late. */
+const INQUIRY_SEEN_WITHIN_MS = 5_000;
+/** More than a record ever has. */
+const REVISIONS_PASSED_OVER = 1_000;
+/** For apply.lua: the record's place in the due set stays as it is. */
+const DUE_UNCHANGED = -1;
+
+/** What the evidence adds to the history, in words without a customer's data. */
+export type Facts = Readonly<Record<string, string | number | boolean | null>>;
+
+export interface ChangeSettings {
+  readonly retentionMs: number;
+  readonly policy: Pick<Policy, 'inquiry'>;
+  readonly timeoutMs: number;
+  /** What the provider told besides, sealed for the client; null when it told nothing. */
+  readonly sealedDetails: string | null;
+}
+
+/** As apply.lua reads it; every value is text, as the hash will hold it. */
+export interface Change {
+  set: Record<string, string>;
+  clear: string[];
+  /** 0: nothing more is due. */
+  dueAt: number;
+  publish: string;
+  retentionMs: number;
+  /** Believes that nothing was sent: holds only while the journal is known to be whole. */
+  fenced: boolean;
+  history: string;
+  reference: {
+    set: Record<string, string>;
+    clear: string[];
+    refund: number;
+    release: boolean;
+    forget: boolean;
+    /** An attempt that nobody saw may be on its way: no other one may begin for this transaction. */
+    hold: boolean;
+  };
+}
+
+function setOrClear(change: Change, field: string, value: string | number | null): void {
+  if (value === null) change.clear.push(field);
+  else change.set[field] = String(value);
+}
+
+/**
+ * Has the record left the point that the evidence speaks of? Evidence from the queue (no token, a deadline) speaks of no
+ * attempt at all, evidence from a submission of that very attempt. Without this, whoever loses a race could take a
+ * submission that is on its way for one that never left.
+ */
+export function overtaken(spokenOf: VerificationRecord, now: VerificationRecord): boolean {
+  switch (spokenOf.state) {
+    case 'queued':
+      return now.state !== 'queued';
+    case 'sending':
+      return (
+        now.state === 'queued' || now.attempts !== spokenOf.attempts || (now.token ?? spokenOf.token) !== spokenOf.token
+      );
+    case 'awaiting':
+    case 'settled':
+      return false;
+  }
+  return spokenOf.state satisfies never;
+}
+
+export function situationOf(
+  record: VerificationRecord,
+  evidence: Evidence,
+  overtaken: boolean,
+  now: number,
+  random: number,
+): Situation {
+  return {
+    state: record.state,
+    now,
+    deadline: record.expiresAt,
+    takesCode: record.codePrint !== '',
+    attemptsUsed: record.attemptsUsed,
+    refusals: record.refusals,
+    notSent: record.notSent,
+    standing: record.standing,
+    amount: record.amount,
+    inFlightUntil: record.inFlightUntil,
+    awaitingSince: record.awaitingSince,
+    inquiries: record.inquiries + (evidence.from === 'inquiry' ? 1 : 0),
+    notPaidAt: record.notPaidAt,
+    needsReview: record.needsReview,
+    attemptsRemaining: record.attemptsRemaining,
+    hinted: record.hinted,
+    overtaken,
+    random,
+  };
+}
+
+export function eventOf(evidence: Evidence): string {
+  switch (evidence.from) {
+    case 'answer':
+      return 'answered';
+    case 'inquiry':
+      return 'inquired';
+    case 'callback':
+      return 'called_back';
+    case 'nudge':
+      return 'asked_to_inquire';
+    case 'operator':
+      return 'resolved';
+    case 'rolled_back':
+      return 'rolled_back';
+    case 'deadline':
+      return 'deadline_passed';
+    case 'reference':
+      return evidence.reason;
+    case 'not_sent':
+    case 'lost':
+    case 'owner_dead':
+    case 'patience_over':
+      return evidence.from;
+  }
+  return evidence satisfies never;
+}
+
+export function changeOf(
+  verdict: Exclude<Verdict, { do: 'nothing' }>,
+  before: VerificationRecord,
+  situation: Situation,
+  evidence: Evidence,
+  facts: Facts,
+  { retentionMs, policy, timeoutMs, sealedDetails }: ChangeSettings,
+): Change {
+  const { now } = situation;
+  const begun = before.state === 'sending' || before.state === 'awaiting';
+  const change: Change = {
+    set: {},
+    clear: ['token', 'owner', 'notBefore'],
+    dueAt: 0,
+    publish: '',
+    retentionMs,
+    fenced: before.state === 'queued' && evidence.from !== 'rolled_back',
+    history: '',
+    reference: { set: {}, clear: [], refund: 0, release: false, forget: false, hold: false },
+  };
+  const entry: Record<string, unknown> = { at: now, event: eventOf(evidence) };
+  if (begun) entry.attempt = before.attempts;
+  Object.assign(entry, facts);
+  // A worker that is away may hold the next numbers, from a history that was lost: none of them may fit again.
+  if (evidence.from === 'rolled_back' || evidence.from === 'owner_dead') {
+    change.set.revision = String(before.revision + REVISIONS_PASSED_OVER);
+  }
+
+  const codeField = `code:${before.codePrint}`;
+  const giveBack = (): void => {
+    if (!situation.takesCode) return;
+    change.reference.release = true;
+    if (!begun) return;
+    change.reference.refund = 1;
+    change.reference.clear.push(codeField);
+  };
+
+  switch (verdict.do) {
+    case 'contradict':
+      change.set.needsReview = '1';
+      change.clear = [];
+      change.publish = before.needsReview ? '' : 'otp.verification.review';
+      entry.contradicts = verdict.was;
+      break;
+    case 'note':
+      change.clear = [];
+      change.dueAt = DUE_UNCHANGED;
+      if (before.state !== 'settled') change.set.hinted = '1';
+      break;
+    case 'retry': {
+      const at = now + verdict.inMs;
+      change.set.state = 'queued';
+      change.set.notBefore = String(at);
+      change.set[verdict.because === 'refused' ? 'refusals' : 'notSent'] = String(
+        (verdict.because === 'refused' ? before.refusals : before.notSent) + 1,
+      );
+      change.clear = ['token', 'owner'];
+      change.dueAt = Math.min(before.expiresAt, at + JOB_SEEN_WITHIN_MS);
+      entry.againAt = new Date(at).toISOString();
+      giveBack();
+      break;
+    }
+    case 'await': {
+      change.clear.push('hinted');
+      const arrived = before.state !== 'awaiting' || before.standing?.otp !== verdict.standing.otp;
+      if (arrived) change.set.awaitingSince = String(now);
+      change.set.state = 'awaiting';
+      change.clear.push('code');
+      // The provider itself has answered: nothing of this attempt is on its way any more. A lost answer, or one
+      // that a proxy may have given, says no such thing.
+      if (evidence.from === 'answer' && verdict.standing.otp === 'accepted') change.set.inFlightUntil = String(now);
+      change.set.inquiries = String(arrived ? 0 : situation.inquiries);
+      if (verdict.inquireInMs === null) {
+        change.clear.push('nextInquiryAt');
+        const since = arrived ? now : before.awaitingSince;
+        const giveUpAt = since + policy.inquiry.giveUpAfterMs;
+        change.dueAt = giveUpAt > now ? giveUpAt : now + policy.inquiry.giveUpAfterMs;
+      } else {
+        const at = now + verdict.inquireInMs;
+        change.set.nextInquiryAt = String(at);
+        change.dueAt = at + INQUIRY_SEEN_WITHIN_MS;
+        entry.inquiryAt = new Date(at).toISOString();
+      }
+      if (evidence.from === 'rolled_back' && before.state === 'queued') {
+        change.set.inFlightUntil = String(now + timeoutMs + IN_FLIGHT_GRACE_MS);
+        change.reference.hold = situation.takesCode;
+        if (situation.takesCode) change.reference.set[codeField] = JSON.stringify({ id: before.id });
+      }
+      if (verdict.proof === 'not_paid_once') change.set.notPaidAt = String(now);
+      if (verdict.proof === 'none') change.clear.push('notPaidAt');
+      if (verdict.publish === 'review') change.set.needsReview = '1';
+      if (verdict.publish !== null) change.publish = `otp.verification.${verdict.publish}`;
+      if (situation.takesCode && verdict.standing.otp === 'accepted') {
+        change.reference.set[codeField] = JSON.stringify({ id: before.id, outcome: 'accepted' });
+      }
+      break;
+    }
+    case 'settle': {
+      change.set.state = 'settled';
+      change.set.final = '1';
+      change.clear.push('code', 'nextInquiryAt', 'needsReview');
+      change.publish = 'otp.verification.settled';
+      if (verdict.code === 'untouched') {
+        giveBack();
+      } else if (situation.takesCode) {
+        change.reference.release = true;
+        change.reference.set[codeField] = JSON.stringify({ id: before.id, outcome: verdict.standing.otp });
+        const { transaction } = verdict.standing;
+        if (transaction === 'succeeded' || transaction === 'failed') {
+          change.reference.set.transaction = transaction;
+          change.reference.set.provedBy = before.id;
+        }
+      } else if (verdict.standing.otp === 'accepted') {
+        change.reference.forget = true; // a new code is on its way: what the old one used up is over
+      }
+      if (evidence.from === 'reference' && evidence.ownedBy !== '') entry.ownedBy = evidence.ownedBy;
+      break;
+    }
+  }
+
+  if (verdict.do === 'settle' || verdict.do === 'await') {
+    const { standing } = verdict;
+    change.set.otp = standing.otp;
+    change.set.transaction = standing.transaction;
+    change.set.nextStep = standing.nextStep;
+    setOrClear(change, 'reason', standing.reason);
+    setOrClear(change, 'providerCode', standing.providerCode);
+    setOrClear(change, 'attemptsRemaining', verdict.attemptsRemaining);
+    if (verdict.providersWord !== undefined) change.reference.set.remaining = String(verdict.providersWord);
+    if (verdict.identifiers !== undefined) change.set.identifiers = JSON.stringify(verdict.identifiers);
+    if (sealedDetails !== null) change.set.details = sealedDetails;
+    entry.otp = standing.otp;
+    entry.transaction = standing.transaction;
+    if (standing.reason !== null) entry.reason = standing.reason;
+  }
+  change.history = `${JSON.stringify(entry satisfies Record<string, unknown> as HistoryEntry)}\n`;
+  return change;
+}
