@@ -18,15 +18,6 @@ export class Script {
   }
 
   async run(connection: RedisConnection, keys: string[], args: (string | number)[]): Promise<unknown> {
-    const reply = await this.#evaluate(connection, keys, args);
-    if (reply !== 'QUEUED') return reply;
-    // A connection that broke inside somebody's MULTI and came back without its EXEC would queue for ever. Nothing of
-    // ours uses one; should a library, this connection starts anew, and what was asked is asked again by whoever did.
-    connection.disconnect(true);
-    throw new Error('Redis queued a script for a transaction that nobody will end');
-  }
-
-  async #evaluate(connection: RedisConnection, keys: string[], args: (string | number)[]): Promise<unknown> {
     try {
       return await connection.evalsha(this.#sha, keys.length, ...keys, ...args);
     } catch (error) {

@@ -17,7 +17,9 @@ import { BEAT_MS, type Beat, type Journal } from './journal.ts';
 
 /** The uptime of a server is known in whole seconds. */
 const UPTIME_ERROR_MS = 1_000;
-const RECOVERER_MS = 30_000;
+/** Kept up while there is something to do; a recoverer that was killed is followed after this. */
+const RECOVERER_MS = 5_000;
+const KEEP_RECOVERING_MS = 1_000;
 
 export interface EpochDependencies {
   readonly partition: string;
@@ -63,14 +65,19 @@ export class Epoch {
     // A backlog may be long: it is gone through only when there is something to find.
     const isWhole = bounded && (missing.length === 0 || lossWindowMs === 0);
     let suspected = 0;
+    let keptAt = performance.now();
     for (const id of isWhole ? [] : await journal.unfinished()) {
+      if (performance.now() - keptAt > KEEP_RECOVERING_MS) {
+        await journal.keepRecovering(RECOVERER_MS);
+        keptAt = performance.now();
+      }
       const record = await this.#read(id);
       if (!record || record.state === 'settled' || !isSuspect(record)) continue;
       if (record.state === 'queued' && !(await journal.couldHaveBegun(record))) continue;
       suspected += 1;
       await this.#deps.conclude(record, { from: 'rolled_back', bounded });
     }
-    await journal.open(beat.server, missing);
+    if (!(await journal.open(beat.server, missing))) return; // another server again: its own recovery follows
     events.emit('journal:recovered', { partition, bounded, missing: missing.length, suspected });
   }
 

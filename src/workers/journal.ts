@@ -20,6 +20,7 @@ const serverFunction = new URL('./server.lua', import.meta.url);
 const beginScript = Script.fromFiles(serverFunction, new URL('./begin.lua', import.meta.url));
 const applyScript = Script.fromFiles(serverFunction, new URL('./apply.lua', import.meta.url));
 const beatScript = Script.fromFiles(serverFunction, new URL('./beat.lua', import.meta.url));
+const openScript = Script.fromFiles(serverFunction, new URL('./open.lua', import.meta.url));
 const askScript = Script.fromFiles(new URL('./ask.lua', import.meta.url));
 const assertScript = Script.fromFiles(new URL('./assert.lua', import.meta.url));
 
@@ -334,14 +335,18 @@ export class Journal {
     return `${this.keys.epoch}:recoverer:${this.#server}`;
   }
 
-  /** From now on the journal is known to be whole on this server: attempts may begin again. */
-  async open(server: string, missing: readonly string[]): Promise<void> {
-    // The opening itself comes last: whoever dies before it leaves a recovery that somebody repeats.
-    if (missing.length > 0) await this.#redis.zrem(this.keys.workers, ...missing);
-    await this.#redis.del(this.keys.asserted);
-    await this.#redis.hdel(this.keys.epoch, 'recovering', 'recoverUntil', 'recoverSince');
-    await this.#redis.hset(this.keys.epoch, { server, seenAt: this.now() });
-    await this.#redis.del(this.#recoverer);
+  /** Still at it: the lease is short, so that a recoverer that dies holds nobody up. */
+  async keepRecovering(forMs: number): Promise<void> {
+    await this.#redis.set(this.#recoverer, this.#worker, 'PX', forMs, 'XX');
+  }
+
+  /**
+   * From now on the journal is known to be whole on this server: attempts may begin again. False when Redis is yet
+   * another server by now.
+   */
+  async open(server: string, missing: readonly string[]): Promise<boolean> {
+    const { epoch, workers, asserted } = this.keys;
+    return (await openScript.run(this.#redis, [epoch, workers, asserted, this.#recoverer], [server, ...missing])) === 1;
   }
 
   async ownerLives(record: VerificationRecord): Promise<boolean> {

@@ -31,7 +31,7 @@ const SUCCEEDED = answer({ kind: 'accepted', transaction: 'succeeded', providerC
 const PENDING = answer({ kind: 'accepted', transaction: 'pending', providerCode: '00' });
 const WRONG = answer({ kind: 'rejected', reason: 'wrong_code', transaction: 'pending', providerCode: 'INVALID_OTP' });
 const LOST: Evidence = { from: 'lost', code: 'ECONNRESET' };
-const NOT_SENT: Evidence = { from: 'not_sent', code: 'ECONNREFUSED', remediable: true };
+const NOT_SENT = { from: 'not_sent', code: 'ECONNREFUSED', remediable: true } as const;
 const paid = (askedAt: number): Evidence => ({
   from: 'inquiry',
   finding: { kind: 'paid', providerCode: 'P' },
@@ -493,7 +493,8 @@ describe.concurrent('a worker of which nothing is heard', SLOWLY, () => {
     await begin(gone, dies);
     await loseWrites(world.server, before);
     // The code is dead by the time the journal opens: it may have been sent while it was not.
-    await vi.waitUntil(async () => heir.journal.now() > (await world.record(dies)).expiresAt);
+    const { expiresAt } = await world.record(dies);
+    await vi.waitUntil(() => heir.journal.now() > expiresAt, { timeout: 10_000 });
     await open(heir);
     expect(heir.recovered).toEqual([{ partition: 'cepta', bounded: true, missing: 1, suspected: 2 }]);
     for (const each of [id, dies]) {
@@ -528,13 +529,15 @@ describe.concurrent('a worker of which nothing is heard', SLOWLY, () => {
     const waits = await accept(world);
     await world.redis.hset(keys.record(waits), 'notBefore', heir.journal.now() + 20_000);
     const stood = await accept(world);
-    await vi.waitUntil(async () => heir.journal.now() > (await world.record(dead)).expiresAt + 2_500, 5_000);
+    await vi.waitUntil(async () => heir.journal.now() > (await world.record(dead)).expiresAt + 2_500, {
+      timeout: 5_000,
+    });
     await open(gone, heir);
     await world.server.kill();
     await world.server.start();
     await heir.epoch.beat();
     const startedAt = heir.journal.now();
-    await vi.waitUntil(() => heir.journal.now() > startedAt + APART_MS, 5_000);
+    await vi.waitUntil(() => heir.journal.now() > startedAt + APART_MS, { timeout: 5_000 });
     const accepted = await accept(world);
 
     await open(heir);
@@ -551,7 +554,7 @@ describe.concurrent('a worker of which nothing is heard', SLOWLY, () => {
     const id = await accept(world);
     const first = await begin(lives, id);
     const before = position(world.server);
-    await apply(lives, first, NOT_SENT);
+    await apply(lives, first, { ...NOT_SENT, retryAfterMs: 20_000 });
     await world.redis.hset(keys.record(id), 'notBefore', 1);
     await begin(gone, id); // and its code is on its way
     await loseWrites(world.server, before);
@@ -688,7 +691,7 @@ describe.concurrent('a server that has lost more than can be told', SLOWLY, () =
     const heir = world.worker(changes);
     await heir.epoch.beat();
     const startedAt = heir.journal.now();
-    await vi.waitUntil(() => heir.journal.now() > startedAt + APART_MS, 5_000);
+    await vi.waitUntil(() => heir.journal.now() > startedAt + APART_MS, { timeout: 5_000 });
     const accepted = await accept(world);
     await open(heir);
     expect(heir.recovered).toMatchObject([{ bounded: false }]);
