@@ -64,6 +64,7 @@ program
     const service = await startService(loadConfig({ file: config }), { roles });
     if (json) printJson({ ready: true, intakeUrl: service.intakeUrl, consoleUrl: service.consoleUrl });
     await untilStopped(() => service.close());
+    process.exit(0); // what did not end in time must not keep the process either
   });
 
 program

@@ -1,8 +1,8 @@
 -- The right to send: look, deadline, reference, budget, rate token, all or nothing, by the clock of Redis.
--- KEYS: 1 record, 2 due set, 3 rate log, 4 this worker's heartbeat, 5 epoch
+-- KEYS: 1 record, 2 due set, 3 rate log, 4 this worker's heartbeat, 5 epoch, 6 workers
 -- ARGV: 1 key prefix, 2 verification id, 3 attempt token, 4 worker, 5 ms in which headers must leave,
 --       6 ms in which the attempt can still be in flight, 7 rate max, 8 rate per ms, 9 max attempts per reference,
---       10 heartbeat life in ms
+--       10 heartbeat life in ms, 11 the server that this worker last knew, or ''
 -- Returns { outcome, now, … }:
 --   begun            now, send before, record
 --   rate_limited     now, try at
@@ -19,7 +19,10 @@ local prefix, id = ARGV[1], ARGV[2]
 -- Another server than the one this journal was last whole on may have lost a begin: see beat.lua.
 local server = currentServer()
 local epoch = redis.call('HGET', KEYS[5], 'server')
-if not epoch then redis.call('HSET', KEYS[5], 'server', server, 'seenAt', now)
+if not epoch then
+  -- A partition's first moments; or the epoch itself was lost, which a worker that knew another server can tell.
+  if ARGV[11] ~= '' and ARGV[11] ~= server then return { 'recovering', now } end
+  redis.call('HSET', KEYS[5], 'server', server, 'seenAt', now)
 elseif epoch ~= server then return { 'recovering', now } end
 
 local record = redis.call('HMGET', KEYS[1], 'state', 'expiresAt', 'notBefore', 'owner', 'reference', 'codePrint',
@@ -90,5 +93,6 @@ redis.call('HSET', KEYS[1], 'state', 'sending', 'token', ARGV[3], 'owner', ARGV[
   'history', history .. '{"at":' .. string.format('%.0f', now) .. ',"event":"begun","attempt":' .. attempt .. '}\n')
 redis.call('HINCRBY', KEYS[1], 'revision', 1)
 redis.call('SET', KEYS[4], '1', 'PX', ARGV[10])
+redis.call('ZADD', KEYS[6], now, ARGV[4])
 redis.call('ZADD', KEYS[2], now + tonumber(ARGV[10]), id)
 return { 'begun', now, tostring(math.min(deadline, now + tonumber(ARGV[5]))), redis.call('HGETALL', KEYS[1]) }

@@ -127,7 +127,14 @@ export class Journal {
     const asked = performance.now();
     const reply = (await beginScript.run(
       this.#redis,
-      [this.keys.record(id), this.keys.due, this.keys.rate, this.keys.heartbeat(this.#worker), this.keys.epoch],
+      [
+        this.keys.record(id),
+        this.keys.due,
+        this.keys.rate,
+        this.keys.heartbeat(this.#worker),
+        this.keys.epoch,
+        this.keys.workers,
+      ],
       [
         this.keys.prefix,
         id,
@@ -139,6 +146,7 @@ export class Journal {
         rateLimit.perMs,
         policy.maxAttempts,
         HEARTBEAT_LIFE_MS,
+        this.#toldServer ?? '',
       ],
     )) as [string, number, ...unknown[]];
     const [outcome, now, third, fourth] = reply;

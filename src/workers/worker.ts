@@ -62,6 +62,8 @@ export interface WorkerDependencies {
 /** A worker that dies is noticed within lockDuration + 2 stalledInterval; the journal's heartbeat notices it sooner. */
 const LOCK_DURATION_MS = 8_000;
 const STALLED_INTERVAL_MS = 3_000;
+/** An attempt may take its whole time-out, and its outcome a few tries to be written. */
+const CLOSE_GRACE_MS = 10_000;
 /** An inquiry may start this much early: timers of two machines never agree to the millisecond. */
 const INQUIRY_GRACE_MS = 50;
 /** Inquiries wait on the provider, not on us; a few at a time are plenty at their low rate. */
@@ -81,6 +83,7 @@ export class PartitionWorker {
   readonly #forwarder: Forwarder;
   readonly #epoch: Epoch;
   readonly #sweeper: Sweeper;
+  readonly #closeLimitMs: number;
   readonly #events: EventBus;
   readonly #partition: string;
 
@@ -89,6 +92,7 @@ export class PartitionWorker {
     const { redis, events } = deps;
     const keys = partitionKeys(partition);
     this.#partition = partition;
+    this.#closeLimitMs = settings.timeoutMs + CLOSE_GRACE_MS;
     this.#events = events;
 
     const queueOptions = { connection: redis, prefix: keys.prefix };
@@ -212,13 +216,17 @@ export class PartitionWorker {
     return [this.#verifications, this.#inquiries, ...(this.#callbacks ? [this.#callbacks] : [])];
   }
 
-  /** Takes no more jobs, lets attempts in flight settle, forwards what they decided; in that order. */
+  /**
+   * Takes no more jobs, lets attempts in flight settle, forwards what they decided; in that order. Whatever hangs
+   * longer than a call can last is left behind: then this worker does not say that it left in order, and what it had
+   * begun becomes unknown when its heartbeat ends.
+   */
   async close(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.close()));
+    const settled = await endsWithin(this.#closeLimitMs, Promise.all(this.#workers.map((worker) => worker.close())));
     await this.#sweeper.close();
-    await this.#forwarder.close();
+    await endsWithin(this.#closeLimitMs, this.#forwarder.close());
     await this.#transport.close();
-    await this.journal.leave();
+    if (settled) await this.journal.leave();
     await Promise.all([this.#verificationQueue.close(), this.#inquiryQueue.close()]);
   }
 
@@ -308,4 +316,14 @@ export async function scheduleInquiry(queue: Queue<VerificationJob>, id: string,
   const waiting = await queue.getJob(id);
   if (waiting && (await waiting.isDelayed())) await waiting.changeDelay(delayMs);
   else await queue.add('inquiry', { v: 1, id }, { ...JOB_OPTIONS, jobId: id, delay: delayMs });
+}
+
+async function endsWithin(limitMs: number, work: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<boolean>((late) => {
+    timer = setTimeout(() => late(false), limitMs);
+  });
+  const ended = await Promise.race([work.then(() => true), limit]);
+  clearTimeout(timer);
+  return ended;
 }
