@@ -4,11 +4,12 @@
  * that has its 200 never says it again.
  */
 import { createHash } from 'node:crypto';
-import { Queue } from 'bullmq';
+import type { Queue } from 'bullmq';
 import type { EventBus } from '../events.ts';
 import type { BoundCallback, CallbackRequest } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
-import { type CallbackJob, partitionKeys } from './job.ts';
+import type { CallbackJob } from './job.ts';
+import { type PartitionQueues, partitionQueues } from './queues.ts';
 import { type Opener, SealError, type Sealer } from './sealing.ts';
 
 /** So many that nobody has read yet are more than any provider says by itself: the rest is told to come again. */
@@ -88,31 +89,7 @@ export async function openCallback(opener: Opener, sealed: string, partition: st
   return content.body;
 }
 
-/** The queues into which callbacks are put, on one connection of the `producer` profile; queues.ts says why so. */
-export function callbackQueues(connection: RedisConnection): {
-  queue(partition: string): Queue<CallbackJob>;
-  close(): Promise<void>;
-} {
-  const queues = new Map<string, Queue<CallbackJob>>();
-  return {
-    queue(partition) {
-      const known = queues.get(partition);
-      if (known) return known;
-      const { callbackQueue, prefix } = partitionKeys(partition);
-      const queue = new Queue<CallbackJob>(callbackQueue, {
-        prefix,
-        connection,
-        skipWaitingForReady: true,
-        skipVersionCheck: true,
-        skipMetasUpdate: true,
-      });
-      queue.on('error', () => {});
-      queues.set(partition, queue);
-      return queue;
-    },
-    async close() {
-      await Promise.all([...queues.values()].map((queue) => queue.close()));
-      queues.clear();
-    },
-  };
+/** The queues into which callbacks are put, on one connection of the `producer` profile. */
+export function callbackQueues(connection: RedisConnection): PartitionQueues<CallbackJob> {
+  return partitionQueues(connection, ({ callbackQueue }) => callbackQueue);
 }

@@ -1,23 +1,33 @@
 import { Queue } from 'bullmq';
 import type { RedisConnection } from '../redis/connections.ts';
-import { partitionKeys, type VerificationJob } from './job.ts';
+import { type PartitionKeys, partitionKeys, type VerificationJob } from './job.ts';
 
-export interface ProducerQueues {
-  /** The verification queue of a partition; made when it is first asked for, without a word to Redis. */
-  queue(partition: string): Queue<VerificationJob>;
+export interface PartitionQueues<Data> {
+  /** The queue of a partition; made when it is first asked for, without a word to Redis. */
+  queue(partition: string): Queue<Data>;
   /** Lets go of the queues; the connection stays open, it belongs to whoever made it. */
   close(): Promise<void>;
 }
 
+export type ProducerQueues = PartitionQueues<VerificationJob>;
+
 /** The queues into which verifications are put, all on one connection of the `producer` profile. */
 export function producerQueues(connection: RedisConnection): ProducerQueues {
-  const queues = new Map<string, Queue<VerificationJob>>();
+  return partitionQueues(connection, ({ queue }) => queue);
+}
+
+/** One queue of each partition, by the name that `nameOf` picks; they fail fast. */
+export function partitionQueues<Data>(
+  connection: RedisConnection,
+  nameOf: (keys: PartitionKeys) => string,
+): PartitionQueues<Data> {
+  const queues = new Map<string, Queue<Data>>();
   return {
     queue(partition) {
       const known = queues.get(partition);
       if (known) return known;
       const keys = partitionKeys(partition);
-      const queue = new Queue<VerificationJob>(keys.queue, {
+      const queue = new Queue<Data>(nameOf(keys), {
         prefix: keys.prefix,
         connection,
         // Without this `add()` stays pending for as long as Redis is away, whatever the connection says.
