@@ -15,7 +15,7 @@ test.each(runs)(
   'every rule holds: $name',
   async ({ name, model, depth, width }) => {
     const startedAt = Date.now();
-    const limits = { depth, width, states: Number.POSITIVE_INFINITY, forMs: 9_000 };
+    const limits = { depth, width, states: Number.POSITIVE_INFINITY, forMs: 6_000 };
     const found = await explore(model, limits);
     console.log(tell(name, found, Date.now() - startedAt));
     expect(found.violation?.report).toBeUndefined();

@@ -12,7 +12,7 @@ test.each(runs)(
   'after a rollback nothing is sent twice: $name',
   async ({ name, model, depth, width }) => {
     const startedAt = Date.now();
-    const limits = { depth, width, states: Number.POSITIVE_INFINITY, forMs: 9_000 };
+    const limits = { depth, width, states: Number.POSITIVE_INFINITY, forMs: 6_000 };
     const found = await explore(model, limits);
     console.log(tell(`rolled back, ${name}`, found, Date.now() - startedAt));
     expect(found.violation?.report).toBeUndefined();
