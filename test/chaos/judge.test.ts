@@ -432,3 +432,24 @@ describe('the judge condemns', () => {
     expect(Object.keys(GUILTY).sort()).toEqual(Object.keys(VIOLATIONS).sort());
   });
 });
+
+describe('a final result that something contradicts later', () => {
+  const [first] = resultsOf(one);
+  const review = (words: Words = {}): ResultEvent => {
+    const again = changed(first, { sequence: 2, needsReview: true, ...words });
+    return { ...again, id: `${again.subject}.2`, type: 'otp.verification.review' };
+  };
+
+  it('stays one final result when a person is asked to look at it', () => {
+    expect(kindsIn(withResults([first as ResultEvent, review()], { sequence: 2, needsReview: true }))).not.toContain(
+      'two_finals',
+    );
+  });
+
+  it('is two when the words change with it', () => {
+    const differing = review({ transaction: 'failed' });
+    expect(kindsIn(withResults([first as ResultEvent, differing], { sequence: 2, needsReview: true }))).toContain(
+      'two_finals',
+    );
+  });
+});
