@@ -13,13 +13,10 @@ import type { BoundProvider, Call, Finding, Outcome, Stamp, Verification } from 
 import { Secret } from '../secret.ts';
 import type { Facts } from './change.ts';
 import type { Evidence } from './decide.ts';
-import type { Journal } from './journal.ts';
+import { type Journal, RECOVERING_AGAIN_MS } from './journal.ts';
 import type { Sessions, Tokens } from './sessions.ts';
 import { newStamp } from './stamp.ts';
 import type { Reply, Transport } from './transport.ts';
-
-/** While the journal is recovering, what was not sent comes back after this. */
-const RECOVERING_AGAIN_MS = 1_000;
 
 /** A refused write of an outcome is tried again after this. */
 const SETTLE_AGAIN_MS = 200;

@@ -27,7 +27,7 @@ const assertScript = Script.fromFiles(new URL('./assert.lua', import.meta.url));
 /** How often a worker says that it lives; also how exactly the end of an old server is known. */
 export const BEAT_MS = 1_000;
 /** Whoever meets a journal that is recovering comes back after this. */
-const RECOVERING_AGAIN_MS = 1_000;
+export const RECOVERING_AGAIN_MS = 1_000;
 
 export interface JournalSettings {
   readonly partition: string;

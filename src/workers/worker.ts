@@ -16,6 +16,7 @@ import {
 } from '../producers/job.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import type { Opener, Sealer } from '../producers/sealing.ts';
+import { TimeLimitError, within } from '../producers/time-limit.ts';
 import type { BoundProvider } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { type AttemptDependencies, attempt, conclude, inquire, type Next } from './attempt.ts';
@@ -319,11 +320,11 @@ export async function scheduleInquiry(queue: Queue<VerificationJob>, id: string,
 }
 
 async function endsWithin(limitMs: number, work: Promise<unknown>): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<boolean>((late) => {
-    timer = setTimeout(() => late(false), limitMs);
-  });
-  const ended = await Promise.race([work.then(() => true), limit]);
-  clearTimeout(timer);
-  return ended;
+  try {
+    await within(limitMs, work);
+    return true;
+  } catch (error) {
+    if (error instanceof TimeLimitError) return false;
+    throw error;
+  }
 }
