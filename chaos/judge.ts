@@ -6,6 +6,9 @@ import type { VerificationResource } from '../src/producers/record.ts';
 import type { ResultEvent } from '../src/producers/result.ts';
 import type { LedgerEntry, SandboxProvider } from '../src/sandbox/index.ts';
 
+/** With this code the sandbox's provider reports the payment without an amount, and what is not said contradicts none. */
+const NAMES_NO_AMOUNT = '500005';
+
 /** One verification as its callers know it. */
 export interface Case {
   readonly key: string;
@@ -300,7 +303,7 @@ function judgeWords(one: Case, books: Books, accuse: Accuse): void {
   const money = `the ledger has ${books.charges} charges and ${books.reversals} reversals`;
   if (transaction === 'succeeded') {
     if (books.charges !== 1 || books.reversals > 0) accuse('said_paid', one, money);
-    else if (otp === 'accepted' && one.amount !== null && books.paid !== one.amount) {
+    else if (otp === 'accepted' && code !== NAMES_NO_AMOUNT && one.amount !== null && books.paid !== one.amount) {
       accuse('said_paid', one, `${one.amount} was asked for and ${books.paid} was charged`);
     }
   }

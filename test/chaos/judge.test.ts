@@ -164,6 +164,10 @@ describe('the judge finds nothing wrong with', () => {
       ),
     ],
     [
+      'another amount, of which the provider never spoke',
+      world([{ ...one, amount: '99.00', otp: '500005' }], ledgerOf('cepta', received('500005'), ACCEPTED, CHARGED)),
+    ],
+    [
       'a wrong code and then the right one',
       world(
         [
