@@ -45,11 +45,13 @@ export function connectRedis(
   profile: ConnectionProfile,
   { onError, name = `otp-${profile}` }: ConnectOptions,
 ): RedisConnection {
-  const connection = new Redis(urlOf(settings), {
-    ...optionsOf(profile),
-    connectionName: name,
-    replyMapping: 'legacy', // the other mapping breaks BullMQ's QueueEvents
-  });
+  const connection = endsWhenTold(
+    new Redis(urlOf(settings), {
+      ...optionsOf(profile),
+      connectionName: name,
+      replyMapping: 'legacy', // the other mapping breaks BullMQ's QueueEvents
+    }),
+  );
   connection.on('error', onError);
   if (profile !== 'worker') {
     // Until the first connection stands commands may wait for it, so that a start does not depend on who is first.
@@ -58,6 +60,26 @@ export function connectRedis(
       connection.options.enableOfflineQueue = false;
     });
   }
+  return connection;
+}
+
+/**
+ * A client of ioredis that is told to disconnect while it waits for its next try only clears its timer: it never says
+ * that it ended, and what waits on it waits for ever, BullMQ's `worker.close()` first of all (taskforcesh/bullmq#4656).
+ * So a try is begun and broken off, which ends it as any other. BullMQ's blocking connection is a duplicate.
+ */
+function endsWhenTold(connection: Redis): Redis {
+  const disconnect = connection.disconnect.bind(connection);
+  const duplicate = connection.duplicate.bind(connection);
+  connection.disconnect = (reconnect = false) => {
+    const betweenTries = connection.status === 'reconnecting';
+    disconnect(reconnect);
+    if (!betweenTries || reconnect) return;
+    connection.connect().catch(() => {}); // says that it was broken off
+    disconnect();
+  };
+  connection.duplicate = ((override?: Partial<RedisOptions>) =>
+    endsWhenTold(duplicate(override))) as Redis['duplicate'];
   return connection;
 }
 
