@@ -20,6 +20,7 @@ const UPTIME_ERROR_MS = 1_000;
 /** Kept up while there is something to do; a recoverer that was killed is followed after this. */
 const RECOVERER_MS = 5_000;
 const KEEP_RECOVERING_MS = 1_000;
+const TOGETHER = 50;
 
 export interface EpochDependencies {
   readonly partition: string;
@@ -64,18 +65,23 @@ export class Epoch {
       !acceptedHere(record, beat) && (bounded ? mayHaveBegun(record, beat) : !isKnown(record, present));
     // A backlog may be long: it is gone through only when there is something to find.
     const isWhole = bounded && (missing.length === 0 || lossWindowMs === 0);
+    const suspects = isWhole ? [] : await journal.unfinished();
     let suspected = 0;
     let keptAt = performance.now();
-    for (const id of isWhole ? [] : await journal.unfinished()) {
+    // The partition stands still meanwhile, so many are looked at together.
+    for (let from = 0; from < suspects.length; from += TOGETHER) {
       if (performance.now() - keptAt > KEEP_RECOVERING_MS) {
         await journal.keepRecovering(RECOVERER_MS);
         keptAt = performance.now();
       }
-      const record = await this.#read(id);
-      if (!record || record.state === 'settled' || !isSuspect(record)) continue;
-      if (record.state === 'queued' && !(await journal.couldHaveBegun(record))) continue;
-      suspected += 1;
-      await this.#deps.conclude(record, { from: 'rolled_back', bounded });
+      const concluded = suspects.slice(from, from + TOGETHER).map(async (id): Promise<boolean> => {
+        const record = await this.#read(id);
+        if (!record || record.state === 'settled' || !isSuspect(record)) return false;
+        if (record.state === 'queued' && !(await journal.couldHaveBegun(record))) return false;
+        await this.#deps.conclude(record, { from: 'rolled_back', bounded });
+        return true;
+      });
+      suspected += (await Promise.all(concluded)).filter(Boolean).length;
     }
     if (!(await journal.open(beat.server, missing))) return; // another server again: its own recovery follows
     events.emit('journal:recovered', { partition, bounded, missing: missing.length, suspected });

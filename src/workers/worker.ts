@@ -147,7 +147,11 @@ export class PartitionWorker {
     };
     const concludeOutside = async (record: VerificationRecord, evidence: Evidence): Promise<void> => {
       const next = await conclude(record, evidence, {}, {}, spine);
-      if (next.do === 'inquire') await this.#scheduleInquiry(record.id, next.at);
+      if (next.do !== 'inquire') return;
+      // What was decided stands, and the sweeper puts in what is not there when its time comes.
+      await this.#scheduleInquiry(record.id, next.at).catch((error: unknown) =>
+        events.emit('machinery:failed', { where: `inquiries of ${partition}`, error: asError(error) }),
+      );
     };
     this.#epoch = new Epoch({ partition, journal: this.journal, lossWindowMs, events, conclude: concludeOutside });
     this.#sweeper = new Sweeper({
@@ -315,8 +319,14 @@ export function journalSettings(
 /** One inquiry job per verification: one that waits for a later time is brought forward. */
 export async function scheduleInquiry(queue: Queue<VerificationJob>, id: string, delayMs: number): Promise<void> {
   const waiting = await queue.getJob(id);
-  if (waiting && (await waiting.isDelayed())) await waiting.changeDelay(delayMs);
-  else await queue.add('inquiry', { v: 1, id }, { ...JOB_OPTIONS, jobId: id, delay: delayMs });
+  if (!waiting) {
+    await queue.add('inquiry', { v: 1, id }, { ...JOB_OPTIONS, jobId: id, delay: delayMs });
+  } else if (await waiting.isDelayed()) {
+    await waiting.changeDelay(delayMs).catch(async (error: unknown) => {
+      // Its time came in between: it is being run, and reads by itself when to ask next.
+      if (await waiting.isDelayed()) throw error;
+    });
+  }
 }
 
 async function endsWithin(limitMs: number, work: Promise<unknown>): Promise<boolean> {

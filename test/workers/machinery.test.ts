@@ -9,7 +9,7 @@ import { connectRedis, type RedisConnection } from '../../src/redis/connections.
 import type { Evidence } from '../../src/workers/decide.ts';
 import { Forwarder, type ForwarderDependencies } from '../../src/workers/forwarder.ts';
 import { Sweeper } from '../../src/workers/sweeper.ts';
-import { coarseGate } from '../../src/workers/worker.ts';
+import { coarseGate, scheduleInquiry } from '../../src/workers/worker.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { journalOf, seed } from './support.ts';
 
@@ -342,5 +342,37 @@ describe('the gate in front of the queue', () => {
         expect(gate.duration).toBeLessThanOrEqual(Math.max(1, (100 + perMs / max) / 1.25));
       }),
     );
+  });
+});
+
+describe('an inquiry that is scheduled again', () => {
+  test('while its time comes is left to run, and nothing fails', async () => {
+    const id = await seed(redis);
+    const queue = queueOf(keys.inquiryQueue, keys.prefix);
+    await scheduleInquiry(queue, id, 60_000);
+    const getJob = queue.getJob.bind(queue);
+    const promotedMeanwhile = vi.spyOn(queue, 'getJob').mockImplementation(async (jobId) => {
+      const job = await getJob(jobId);
+      const isDelayed = job?.isDelayed.bind(job);
+      if (job && isDelayed) {
+        job.isDelayed = async () => {
+          const was = await isDelayed();
+          if (was) await job.promote();
+          return was;
+        };
+      }
+      return job;
+    });
+    await scheduleInquiry(queue, id, 1_000);
+    promotedMeanwhile.mockRestore();
+    expect(await (await queue.getJob(id))?.getState()).toBe('waiting');
+  });
+
+  test('for sooner comes sooner', async () => {
+    const id = await seed(redis);
+    const queue = queueOf(keys.inquiryQueue, keys.prefix);
+    await scheduleInquiry(queue, id, 60_000);
+    await scheduleInquiry(queue, id, 5_000);
+    expect((await queue.getJob(id))?.delay).toBe(5_000);
   });
 });
