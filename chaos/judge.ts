@@ -338,9 +338,11 @@ function judgeWords(one: Case, books: Books, accuse: Accuse): void {
       const allowed =
         provider === 'lipa-later'
           ? transaction === 'none'
-          : transaction === 'failed'
-            ? provider !== 'beqelal' || (books.reported && books.notCharged)
-            : transaction === 'pending' && provider === 'ayoconnect' && books.untouched;
+          : transaction === 'succeeded'
+            ? code !== null // one charge, as said above, and nobody knows by which of the transaction's codes
+            : transaction === 'failed'
+              ? provider !== 'beqelal' || (books.reported && books.notCharged)
+              : transaction === 'pending' && provider === 'ayoconnect' && books.untouched;
       if (!allowed) accuse('said_unknown', one, `${otp} / ${transaction} / ${reason}`);
       return;
     }

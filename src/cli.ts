@@ -6,9 +6,13 @@ import { userInfo } from 'node:os';
 import { Queue } from 'bullmq';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import pc from 'picocolors';
+import { addKeyCommands } from './cli-keys.ts';
+import { addOutboxCommand } from './cli-outbox.ts';
+import { addSecretCommands } from './cli-secrets.ts';
+import { addWebhookCommands } from './cli-webhooks.ts';
 import { type Config, loadConfig, ROLES, type Role } from './config.ts';
 import { EventBus } from './events.ts';
-import { newKey, readKeySet, writeKeySet } from './key-files.ts';
+import { readKeySet } from './key-files.ts';
 import { accept } from './producers/accept.ts';
 import { awaitedNext } from './producers/awaited.ts';
 import { PUBLISHED_CHANNEL, partitionKeys, partitionOf, type VerificationJob } from './producers/job.ts';
@@ -34,6 +38,7 @@ const KNOWN_FAULTS = [
   'CommandError',
   'ConfigError',
   'KeyFileError',
+  'OutboxError',
   'StartError',
   'InvalidRequestError',
   'FaultSpecError',
@@ -172,46 +177,10 @@ program
   });
 
 const keys = program.command('keys').description('the keys that seal codes');
-
-keys
-  .command('generate')
-  .description('makes the key set of sealing.keyFile; never overwrites one')
-  .addOption(configOption)
-  .option('--file <file>', 'where to write it, instead of what the configuration says')
-  .addOption(jsonOption)
-  .action(async ({ config, file, json }: { config?: string; file?: string; json?: boolean }) => {
-    const target = file ?? loadConfig({ file: config }).sealing.keyFile;
-    const key = await newKey('otp');
-    writeKeySet(target, { keys: [key] });
-    if (json) printJson({ file: target, kid: key.kid });
-    else console.log(`${target}: one key, ${key.kid}. Workers need this file; producers only \`otp keys public\`.`);
-  });
-
-keys
-  .command('public')
-  .description('prints the public half of the key set: all that a producer may hold')
-  .addOption(configOption)
-  .option('--file <file>', 'the key set, instead of what the configuration says')
-  .addOption(jsonOption)
-  .action(({ config, file, json }: { config?: string; file?: string; json?: boolean }) => {
-    const keySet = publicKeySet(readKeySet(file ?? loadConfig({ file: config }).sealing.keyFile, 'sealing.keyFile'));
-    console.log(JSON.stringify(keySet, null, json ? 0 : 2));
-  });
-
-keys
-  .command('list')
-  .description('the key ids of the set; the first one seals')
-  .addOption(configOption)
-  .option('--file <file>', 'the key set, instead of what the configuration says')
-  .addOption(jsonOption)
-  .action(({ config, file, json }: { config?: string; file?: string; json?: boolean }) => {
-    const { keys: listed } = readKeySet(file ?? loadConfig({ file: config }).sealing.keyFile, 'sealing.keyFile');
-    const rows = listed.map(({ kid, d }, index) => ({ kid, seals: index === 0, opens: d !== undefined }));
-    if (json) printJson(rows);
-    else
-      for (const { kid, seals, opens } of rows)
-        console.log(`${kid}  ${[seals && 'seals', opens && 'opens'].filter(Boolean).join(', ')}`);
-  });
+addKeyCommands(keys, withRedis);
+addSecretCommands(keys);
+addWebhookCommands(program.command('webhooks').description("results at the clients' own endpoints"), withRedis);
+addOutboxCommand(program.command('outbox'), withRedis, untilStopped);
 
 program
   .command('sandbox')
@@ -465,7 +434,8 @@ function parseRoles(text: string): Role[] {
 
 function collectParams(text: string, params: Record<string, string>): Record<string, string> {
   const at = text.indexOf('=');
-  if (at < 1) throw new InvalidArgumentError('must be name=value.');
+  // Commander's own error would repeat the text, which may be a customer's.
+  if (at < 1) throw new CommandError('--param: must be name=value');
   return { ...params, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
@@ -488,10 +458,25 @@ function parseMs(text: string): number {
   return ms;
 }
 
+/**
+ * Where an error comes from, without its other members: a refused command of Redis has its arguments there, and they
+ * may be a password.
+ */
+function traceOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'otp: something that is no Error was thrown';
+  const trace = error.stack ?? `${error.name}: ${error.message}`;
+  return error.cause === undefined ? trace : `${trace}\ncaused by ${traceOf(error.cause)}`;
+}
+
+process.on('uncaughtException', (error) => {
+  console.error(traceOf(error));
+  process.exit(1);
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
   const known = error instanceof Error && KNOWN_FAULTS.includes(error.name);
-  console.error(known ? `otp: ${error.message}` : error);
+  console.error(known ? `otp: ${error.message}` : traceOf(error));
   process.exitCode = 1;
 }

@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { LineCounter, parseDocument, visit } from 'yaml';
+import { isCollection, LineCounter, parseDocument, visit } from 'yaml';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 export type Path = readonly PropertyKey[];
@@ -114,7 +114,8 @@ const SYNTAX: Readonly<Record<string, string>> = {
 /** JSON is YAML, so one parser reads both. */
 function parse(text: string, file: string): unknown {
   const lines = new LineCounter();
-  const document = parseDocument(mask(text), { prettyErrors: false, lineCounter: lines });
+  // `logLevel`: what the parser warns of by itself, on standard error, quotes the text as well.
+  const document = parseDocument(mask(text), { prettyErrors: false, lineCounter: lines, logLevel: 'error' });
   const fault = (position: number, message: string): Fault => {
     const { line, col } = lines.linePos(position);
     return { key: `line ${line}, column ${col}`, message };
@@ -124,6 +125,9 @@ function parse(text: string, file: string): unknown {
     fault(pos[0], SYNTAX[code] ?? 'this is not valid YAML'),
   );
   visit(document, {
+    Pair: (_, { key }) => {
+      if (isCollection(key)) faults.push(fault(key.range?.[0] ?? 0, 'a list or a mapping cannot be the name of a key'));
+    },
     Alias: (_, alias) => {
       if (alias.resolve(document) === undefined)
         faults.push(fault(alias.range?.[0] ?? 0, 'this alias names no anchor'));
@@ -298,10 +302,13 @@ export function isMapping(value: unknown): value is Record<string, unknown> {
 /** A path as a person writes it. A name that does not look like one may be a secret that lost its place: not shown. */
 export function keyOf(path: Path): string {
   const key = path
-    .map((part) => {
+    .map((part, at) => {
       if (typeof part === 'number') return `[${part}]`;
       const name = String(part);
-      return /^[\w-]{1,64}$/.test(name) ? `.${name}` : `.(a key of ${name.length} characters)`;
+      const isPartition = at === 1 && path[0] === 'providers';
+      const digits = name.replace(/\D/g, '').length;
+      const isName = /^[\w-]{1,32}$/.test(name) && (digits <= 3 || isPartition);
+      return isName ? `.${name}` : `.(a key of ${name.length} characters)`;
     })
     .join('');
   return key.replace(/^\./, '') || 'the whole configuration';

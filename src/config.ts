@@ -3,7 +3,9 @@
  * its parts. It is accepted whole or refused whole, with every fault at once, and from here on a secret is a Secret.
  */
 import { accessSync, constants } from 'node:fs';
+import { isIP } from 'node:net';
 import { resolve } from 'node:path';
+import { urlToHttpOptions } from 'node:url';
 import { inspect } from 'node:util';
 import { z } from 'zod';
 import {
@@ -20,7 +22,16 @@ import {
 } from './config-sources.ts';
 import { providers } from './providers/index.ts';
 import type { BoundProvider, Provider } from './providers/provider.ts';
-import { Secret, secretText } from './secret.ts';
+import { Secret } from './secret.ts';
+import {
+  API_KEY_MIN_LENGTH,
+  apiKeyFormProblem,
+  apiKeyHash,
+  isApiKeyHash,
+  isPasswordHash,
+  PASSWORD_MIN_LENGTH,
+  passwordHashProblem,
+} from './secret-hashes.ts';
 
 export { ConfigError, type Environment, type Fault } from './config-sources.ts';
 
@@ -55,6 +66,8 @@ const whole = (expected: string, minimum: number, maximum = Number.MAX_SAFE_INTE
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const count = whole('must be a positive integer', 1);
 const milliseconds = whole('must be a positive integer (milliseconds)', 1);
+const WEEK_MS = 604_800_000;
+const upToAWeek = whole(`must be 1 to ${WEEK_MS} (milliseconds; a week)`, 1, WEEK_MS).default(WEEK_MS);
 const timer = whole(
   `must be a positive integer (milliseconds), at most ${LONGEST_TIMER_MS} (24 days)`,
   1,
@@ -68,12 +81,26 @@ const PARTITION_NAME = /^[a-z0-9][a-z0-9-]{0,39}$/;
 const CLIENT_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const HOST_AND_PORT = /^(\[[0-9A-Fa-f:.]+\]|[^\s:/@[\]]+):\d{1,5}$/;
 
-/** A secret that a header must be able to carry. */
-const visibleSecret = (expected: string) =>
-  z
-    .string()
-    .regex(/^[!-~]+$/, expected)
-    .transform((value) => new Secret(value));
+/** From here on only the hash is known, whether the key or its hash stands in the configuration. */
+const apiKey = z
+  .string()
+  .regex(/^[!-~]+$/, 'must be visible ASCII characters without a space: it travels in a header')
+  .superRefine(asIssue(apiKeyFormProblem))
+  .transform((text) => new Secret(apiKeyHash(text)));
+
+/** As it is, or as `otp keys password` prints it. */
+const password = z
+  .string()
+  .min(1)
+  .superRefine(asIssue(passwordHashProblem))
+  .transform((text) => new Secret(text));
+
+function asIssue(problemOf: (text: string) => string | null) {
+  return (text: string, context: z.RefinementCtx): void => {
+    const message = problemOf(text);
+    if (message !== null) context.addIssue({ code: 'custom', message });
+  };
+}
 
 const isLoopback = (hostname: string): boolean =>
   hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
@@ -100,6 +127,30 @@ const webAddress = (rules: { query: 'allowed' | 'refused' }) =>
   });
 
 const baseUrl = webAddress({ query: 'refused' }).transform((text) => new URL(text).href.replace(/\/+$/, ''));
+
+const proxy = z
+  .string()
+  .superRefine(asIssue(proxyProblem))
+  .transform((text) => new Secret(text));
+
+function proxyProblem(text: string): string | null {
+  try {
+    const url = new URL(text);
+    urlToHttpOptions(url); // throws where user or password cannot be decoded
+    if (url.protocol === 'http:' && url.pathname === '/' && !/[?#]/.test(text)) return null;
+  } catch {
+    // said below
+  }
+  return 'must be http://host:port, with user:password@ before the host where the proxy asks for them';
+}
+
+/** `0x7f.1` and `10.0.0.256` look like host names, and no URL has such a host. */
+const isHostOfUrl = (name: string): boolean =>
+  URL.canParse(`http://${name}`) && isIP(new URL(`http://${name}`).hostname) === 0;
+
+const destination = z.union([z.hostname().refine(isHostOfUrl), z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], {
+  error: 'must be a host name, an address or a range of addresses such as 10.0.0.0/8',
+});
 
 /** `${file:shop.jwk.json}` brings a JSON text. What is no JSON stays text, and the schema says what it should be. */
 function objectOfJson(value: unknown): unknown {
@@ -167,7 +218,7 @@ const redis = z
 
 const client = z.strictObject({
   id: z.string().regex(CLIENT_ID, 'must be 1 to 64 letters, digits, dots, dashes and underscores'),
-  apiKey: visibleSecret('must be visible ASCII characters without a space: it travels in a header'),
+  apiKey,
   providers: z
     .array(z.string())
     .min(1, 'must name at least one partition; without this key all are allowed')
@@ -177,11 +228,13 @@ const client = z.strictObject({
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be letters, digits, dots, dashes and underscores')
     .exactOptional(),
+  rateLimit: z.strictObject({ max: count, perMs: milliseconds.default(1000) }).exactOptional(),
+  maxInFlight: count.default(1000),
 });
 
 const consoleUser = z.strictObject({
   name: z.string().regex(/^[^:\s]+$/, 'must have no colon and no space'),
-  password: secretText,
+  password,
 });
 
 const webhook = z.strictObject({
@@ -217,6 +270,7 @@ function partitionSchema(name: string, adapter: Provider | undefined, filePath: 
         giveUpAfterMs: milliseconds.default(86_400_000),
       })
       .prefault({}),
+    proxy: proxy.exactOptional(),
     tls: z
       .strictObject({
         caFile: filePath.exactOptional(),
@@ -240,17 +294,25 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
     .string()
     .min(1)
     .transform((path) => resolve(folder, path));
+  const serverTls = z.strictObject({ certFile: filePath, keyFile: filePath });
   const partitions: Record<string, ReturnType<typeof partitionSchema>> = Object.fromEntries(
     Object.entries(adapters).map(([name, adapter]) => [name, partitionSchema(name, adapter, filePath)]),
   );
   return z.strictObject({
     redis: redis.exactOptional(),
     embedded: z.strictObject({ dataDir: filePath.prefault('.data/redis') }).prefault({}),
-    intake: z.strictObject({ host: z.string().min(1).default('127.0.0.1'), port: port.default(3000) }).prefault({}),
+    intake: z
+      .strictObject({
+        host: z.string().min(1).default('127.0.0.1'),
+        port: port.default(3000),
+        tls: serverTls.exactOptional(),
+      })
+      .prefault({}),
     console: z
       .strictObject({
         host: z.string().min(1).default('127.0.0.1'),
         port: port.default(3001),
+        tls: serverTls.exactOptional(),
         users: z.array(consoleUser).default([]),
       })
       .prefault({}),
@@ -259,13 +321,25 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
       .strictObject({
         keyFile: filePath.prefault('.data/sealing-keys.json'),
         detailsKeyFile: filePath.prefault('.data/details-keys.json'),
+        reuseEphemeralKey: z
+          .strictObject({
+            forMs: whole('must be 1 to 3600000 (milliseconds; an hour)', 1, 3_600_000).default(60_000),
+            messages: whole('must be 1 to 1048576', 1, 2 ** 20).default(2 ** 20),
+          })
+          .exactOptional(),
       })
       .refine(({ keyFile, detailsKeyFile }) => keyFile !== detailsKeyFile, {
         path: ['detailsKeyFile'],
         error: 'must be another file than keyFile: its keys open no codes',
       })
       .prefault({}),
-    results: z.strictObject({ webhooks: z.array(webhook).default([]) }).prefault({}),
+    results: z
+      .strictObject({
+        webhooks: z.array(webhook).default([]),
+        webhookAllow: z.array(destination).default([]),
+        retentionMs: upToAWeek,
+      })
+      .prefault({}),
     journal: z
       .strictObject({
         waitReplicas: z
@@ -278,6 +352,8 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
         lossWindowMs: whole('must be 0 or a positive integer (milliseconds)', 0).default(2000),
         recoverMs: timer.default(5000),
         retentionMs: milliseconds.default(259_200_000),
+        failedJobsMs: upToAWeek,
+        auditMs: milliseconds.default(31_536_000_000),
       })
       .prefault({}),
     providers: z.strictObject(partitions).prefault({}),
@@ -319,6 +395,8 @@ export interface Config extends Omit<Settings, 'providers'> {
   readonly file: string | null;
   /** What `NODE_ENV` says; `production` when it says nothing. */
   readonly nodeEnv: string;
+  /** Not wrong, and not wise either: each with its key. */
+  readonly warnings: readonly string[];
 }
 
 /** The one reader of the configuration's files and of the environment. Throws a ConfigError that names every fault. */
@@ -339,7 +417,8 @@ export function loadConfig(options: LoadOptions = {}): Config {
 
   const { providers: settings, ...rest } = parsed.data;
   const partitions = Object.entries(settings).map(([name, given]) => partition(name, given, bound));
-  return { ...rest, partitions, file, nodeEnv: environment.NODE_ENV || 'production' };
+  const warnings = judgement.warnings();
+  return { ...rest, partitions, file, nodeEnv: environment.NODE_ENV || 'production', warnings };
 }
 
 function partition(name: string, settings: PartitionSettings, bound: ReadonlyMap<string, Bound>): Partition {
@@ -442,7 +521,7 @@ class Judgement {
     const type = typeof value === 'string' ? 'text' : `a ${typeof value}`;
     if (
       path.some((part) =>
-        /^credentials$|^url$|^resultsKey$|apiKey|password|secret|token|privateKey/i.test(String(part)),
+        /^credentials$|^url$|^proxy$|^resultsKey$|apiKey|password|secret|token|privateKey/i.test(String(part)),
       )
     ) {
       return type;
@@ -474,12 +553,19 @@ class Judgement {
       const path = ['providers', name];
       if (!PARTITION_NAME.test(name)) {
         this.#add(path, 'a partition is named by 1 to 40 of a-z, 0-9 and -, and begins with a letter or a digit');
-      } else if (RESERVED_PARTITIONS.includes(name) || names.some((other) => name === `${other}-inquiry`)) {
+      } else if (
+        RESERVED_PARTITIONS.includes(name) ||
+        name.startsWith('webhook-') ||
+        names.some((other) => name === `${other}-inquiry`)
+      ) {
         this.#add(path, `cannot be the name of a partition: the queue otp-${name} is in use for something else`);
       }
       const settings = at(given, name);
       if (!isMapping(settings)) continue;
-      this.#checkFiles(path, settings);
+      this.#checkFiles([...path, 'tls'], settings.tls);
+      if (settings.proxy !== undefined && /^\s*http:/i.test(String(settings.baseUrl))) {
+        this.#add([...path, 'proxy'], 'must go with an https:// baseUrl: the proxy would read the codes');
+      }
       const definition = adapters[name];
       if (definition === undefined) {
         this.#unknownAdapter(path, settings, registry);
@@ -513,14 +599,14 @@ class Judgement {
     this.#add([...path, 'adapter'], `must be one of ${known}; got ${what}${why}`);
   }
 
-  #checkFiles(path: Path, settings: Record<string, unknown>): void {
+  #checkFiles(path: Path, tls: unknown): void {
     for (const name of ['caFile', 'certFile', 'keyFile']) {
-      const file = at(settings, 'tls', name);
+      const file = at(tls, name);
       if (typeof file !== 'string' || file === '') continue; // the schema says so
       try {
         accessSync(resolve(this.#sources.folder, file), constants.R_OK);
       } catch (error) {
-        const filePath = [...path, 'tls', name];
+        const filePath = [...path, name];
         this.#add(filePath, `must be a readable file: ${readFault(error)}, got ${this.#describe(filePath, file)}`);
       }
     }
@@ -536,7 +622,8 @@ class Judgement {
 
     this.#repeated(ids, 'clients', 'id');
     this.#repeated(
-      clients.map((given) => at(given, 'apiKey')),
+      // A key and its hash are one key.
+      clients.map((given) => at(given, 'apiKey')).map((key) => (typeof key === 'string' ? apiKeyHash(key) : key)),
       'clients',
       'apiKey',
     );
@@ -557,12 +644,19 @@ class Judgement {
       if (taken) this.#add(['clients', index, 'resultsQueue'], `must be a queue of its own, but ${taken}`);
     });
 
+    this.#repeated(
+      list(at(data, 'results', 'webhooks')).map((given) => at(given, 'client')),
+      'results.webhooks',
+      'client',
+    );
     list(at(data, 'results', 'webhooks')).forEach((given, index) => {
       const id = at(given, 'client');
       if (typeof id !== 'string' || id === '' || ids.includes(id)) return;
       const path = ['results', 'webhooks', index, 'client'];
       this.#add(path, `must be the id of a client, got ${this.#describe(path, id)}`);
     });
+
+    for (const port of ['intake', 'console']) this.#checkFiles([port, 'tls'], at(data, port, 'tls'));
 
     // Every process listens on console.port, so an intake cannot share it, whichever roles run where.
     const [intake, operator] = [mapping(at(data, 'intake')), mapping(at(data, 'console'))];
@@ -572,6 +666,29 @@ class Judgement {
     if (ports[0] !== 0 && ports[0] === ports[1] && (everywhere || hosts[0] === hosts[1])) {
       this.#add(['console', 'port'], 'must be another port than intake.port');
     }
+  }
+
+  /** Of a configuration without a fault. */
+  warnings(): string[] {
+    const { data } = this.#sources;
+    const short = (text: unknown, least: number, isHash: (text: string) => boolean): boolean =>
+      typeof text === 'string' && text.length < least && !isHash(text);
+    const keys = list(at(data, 'clients')).flatMap((given, index) =>
+      short(at(given, 'apiKey'), API_KEY_MIN_LENGTH, isApiKeyHash)
+        ? [
+            `${keyOf(['clients', index, 'apiKey'])}: has fewer than ${API_KEY_MIN_LENGTH} characters and can be guessed; ` +
+              '`otp keys api-key` makes a good one',
+          ]
+        : [],
+    );
+    const passwords = list(at(data, 'console', 'users')).flatMap((given, index) =>
+      short(at(given, 'password'), PASSWORD_MIN_LENGTH, isPasswordHash)
+        ? [
+            `${keyOf(['console', 'users', index, 'password'])}: has fewer than ${PASSWORD_MIN_LENGTH} characters and can be guessed`,
+          ]
+        : [],
+    );
+    return [...keys, ...passwords];
   }
 
   #repeated(values: readonly unknown[], section: string, name: string): void {
@@ -585,6 +702,7 @@ class Judgement {
 
 function takenBy(queue: string, partitions: readonly string[]): string | null {
   if (queue === 'otp-results') return 'otp-results is where the results of all clients go';
+  if (queue.startsWith('otp-webhook-')) return 'names that begin with otp-webhook- belong to the webhooks';
   const owner = partitions.find((name) => queue.startsWith(`otp-${name}`));
   return owner === undefined ? null : `names that begin with otp-${owner} belong to the partition ${owner}`;
 }

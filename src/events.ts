@@ -6,8 +6,12 @@ import { EventEmitter } from 'node:events';
 import type { Call, Operation, Reason } from './providers/provider.ts';
 
 export interface Events {
-  /** The HTTP intake answered a request. */
-  'intake:answered': { status: number; durationMs: number };
+  /** The HTTP intake answered a request. No duration: what came could not be read as one. */
+  'intake:answered': { status: number; durationMs: number | null };
+  /** A client was told to come later: it brings more than it may, has too much open, or its partition has a backlog. */
+  'intake:limited': { client: string; limit: 'rate' | 'in_flight' | 'backlog' };
+  /** Somebody gave a name and a password to the console. `user` only where the configuration names it. */
+  'console:login': { outcome: 'accepted' | 'refused' | 'throttled'; address: string; user: string | null };
   /** A verification is in the journal for the first time (a repeated idempotency key does not say it again). */
   'verification:accepted': { id: string; partition: string; operation: Operation };
   /** An attempt holds the right to send. `queueWaitMs` counts from acceptance. */
@@ -34,6 +38,8 @@ export interface Events {
   'proof:contradicted': { id: string; partition: string; was: string; now: string };
   /** A result went to its queue for the first time. `sinceAcceptedMs` only with the first result of a verification. */
   'result:published': { id: string; partition: string; type: string; sequence: number; sinceAcceptedMs: number | null };
+  /** A try to tell a client's endpoint ended; `given_up` was the last one, `gone` switched the endpoint off. */
+  'webhook:ended': { client: string; resultId: string; attempt: number; outcome: WebhookOutcome; detail: string };
   /** The partition is slowed for a while, because the provider said so. */
   'partition:slowed': { partition: string; queue: string; forMs: number };
   /** A submission that a queue without a journal would have repeated did not happen. */
@@ -62,9 +68,10 @@ export interface Events {
   /** No key opens this verification's sealed code: it waits for the key or for its deadline. */
   'seal:unopened': { id: string; partition: string; fault: string };
   /** Something in the machinery failed and will be tried again: Redis, a queue, a listener. */
-  'machinery:failed': { where: string; error: Error };
+  'machinery:failed': { where: string; error: Error; requestId?: string };
 }
 
+export type WebhookOutcome = 'delivered' | 'failed' | 'given_up' | 'gone';
 export type Wire = 'answered' | 'not_sent' | 'lost';
 export type EventName = keyof Events;
 

@@ -2,10 +2,12 @@
  * The package: putting verifications in from one's own program, and taking results out. Importing it opens nothing;
  * a connection is made by each of the two functions and ended by `close()`.
  */
+import { type OutboxSealer, type OutboxSealerOptions, outboxSealerOf } from './outbox/row.ts';
 import { type Producer, type ProducerOptions, producerOf } from './producers/producer.ts';
 import { type ResultsConsumer, type ResultsConsumerOptions, resultsConsumerOf } from './producers/results-consumer.ts';
 import { connectRedis } from './redis/connections.ts';
 
+export type { OutboxOptions, OutboxRow, OutboxSealer, OutboxSealerOptions } from './outbox/row.ts';
 export {
   AcceptanceUnknownError,
   AcceptInProgressError,
@@ -22,6 +24,11 @@ export type { ResultsConsumer, ResultsConsumerOptions } from './producers/result
 /** Enqueues as one client of the service, straight into Redis. */
 export function createProducer(options: ProducerOptions): Producer {
   return producerOf(options, connectRedis);
+}
+
+/** Makes rows for the table that `otp outbox` relays, to be written in the transaction of the payment; docs/outbox.md. */
+export function createOutboxSealer(options: OutboxSealerOptions): OutboxSealer {
+  return outboxSealerOf(options);
 }
 
 /** Hands the results of a queue to a handler: at least once, each verification in the order of its sequence. */

@@ -1,23 +1,25 @@
 /** The composition root: configuration -> Redis -> roles started in order -> closed in the opposite order. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { createServer, type RequestListener, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import { Queue } from 'bullmq';
 import { Registry } from 'prom-client';
 import { type Config, type Partition, ROLES, type Role } from './config.ts';
-import { createConsole } from './console/server.ts';
+import { createConsole, unreadPage } from './console/server.ts';
 import { EventBus } from './events.ts';
 import { readKeySet, readOrMakeKeySet } from './key-files.ts';
 import { createLogger, logEvents } from './log.ts';
+import { openPort, portWarning, StartError } from './main-http.ts';
 import { collectDepths, DepthReader, watchingQueue } from './metrics/depths.ts';
 import { type ObservedPartition, observe } from './metrics/observe.ts';
 import { createMetrics } from './metrics/registry.ts';
+import { asyncApi } from './producers/asyncapi.ts';
 import { backlogGuard } from './producers/backlog.ts';
 import { callbackQueues } from './producers/callbacks.ts';
+import { unreadAnswer } from './producers/guard.ts';
 import { createIntake } from './producers/intake.ts';
-import { partitionKeys, RESULTS_QUEUE, resultsPrefix } from './producers/job.ts';
+import { partitionKeys, RESULTS_QUEUE, resultsPrefix, webhookQueueName, webhookQueuePrefix } from './producers/job.ts';
+import { openApi } from './producers/openapi.ts';
 import { producerQueues } from './producers/queues.ts';
 import type { PartitionProfile } from './producers/request.ts';
 import { Opener, publicKeySet, Sealer, type SealingKeySet } from './producers/sealing.ts';
@@ -33,7 +35,14 @@ import {
 import { startEmbeddedRedis } from './redis/embedded.ts';
 import { Secret } from './secret.ts';
 import { refuseForgottenPartitions } from './workers/partitions.ts';
+import { AddressGuard } from './workers/public-address.ts';
+import { Retention } from './workers/retention.ts';
+import { WebhookSender } from './workers/webhooks.ts';
 import { PartitionWorker } from './workers/worker.ts';
+
+const { version: VERSION } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
 
 export interface ServiceOptions {
   /** All of them by default. */
@@ -50,9 +59,7 @@ export interface Service {
   close(): Promise<void>;
 }
 
-export class StartError extends Error {
-  override readonly name = 'StartError';
-}
+export { StartError };
 
 /** Starts everything or nothing: what was started before a fault is closed again. */
 export async function startService(config: Config, options: ServiceOptions = {}): Promise<Service> {
@@ -61,6 +68,11 @@ export async function startService(config: Config, options: ServiceOptions = {})
   const events = new EventBus();
   logEvents(events, log);
   warnOfWhatIsNotThereYet(config, (text) => log.warn(text));
+  for (const warning of config.warnings) log.warn(warning);
+  for (const port of roles.has('intake') ? (['intake', 'console'] as const) : (['console'] as const)) {
+    const warning = portWarning(port, config[port]);
+    if (warning !== null) log.warn(warning);
+  }
 
   const closers: (() => Promise<unknown>)[] = [];
   const close = async (): Promise<void> => {
@@ -72,8 +84,10 @@ export async function startService(config: Config, options: ServiceOptions = {})
   try {
     if (config.partitions.length === 0) throw new StartError('providers: there must be at least one');
     // Keys first: a start that cannot work should not have started a server.
-    const codeKeys = readKeySet(config.sealing.keyFile, 'sealing.keyFile');
+    const codeKeys = codeKeysFor(roles, config.sealing.keyFile, (text) => log.warn(text));
     const detailsKeys = await readOrMakeKeySet(config.sealing.detailsKeyFile, 'sealing.detailsKeyFile');
+    if (roles.has('intake') && !opensSomething(detailsKeys))
+      throw new StartError('sealing.detailsKeyFile: it has no private key, so no GET could show details');
 
     const redisUrl = await whereRedisIs(config, closers, (error) => log.error({ error: error.message }, 'Redis ended'));
     const connect = (profile: ConnectionProfile): RedisConnection => {
@@ -88,7 +102,11 @@ export async function startService(config: Config, options: ServiceOptions = {})
     for (const warning of await redisWarnings(watching)) log.warn(warning);
 
     const registry = new Registry();
-    observe(events, createMetrics(registry), config.partitions.map(observedPartition));
+    observe(events, createMetrics(registry), {
+      partitions: config.partitions.map(observedPartition),
+      clients: config.clients.map(({ id }) => id),
+      webhooks: config.results.webhooks.map(({ client }) => client),
+    });
     const queues = watchedQueues(config, watching, events);
     closers.push(async () => await Promise.all(queues.map((queue) => queue.close())));
     const partitions = config.partitions.map(({ name }) => ({ name, keys: partitionKeys(name) }));
@@ -111,6 +129,28 @@ export async function startService(config: Config, options: ServiceOptions = {})
   }
 }
 
+/** Who carries out must open. Who does not has no use for what opens, and keeps none of it. */
+function codeKeysFor(roles: ReadonlySet<Role>, file: string, warn: (text: string) => void): SealingKeySet {
+  const keySet = readKeySet(file, 'sealing.keyFile');
+  if (roles.has('worker')) {
+    if (opensSomething(keySet)) return keySet;
+    throw new StartError(
+      `sealing.keyFile: ${file}: has no private key (a member d), so a worker could open nothing; ` +
+        'it needs the file that `otp keys generate` made',
+    );
+  }
+  if (opensSomething(keySet)) {
+    warn(
+      'sealing.keyFile: it has private keys, for which this process has no use: give it what `otp keys public` prints',
+    );
+  }
+  return publicKeySet(keySet);
+}
+
+function opensSomething({ keys }: SealingKeySet): boolean {
+  return keys.some(({ d }) => d !== undefined);
+}
+
 async function startWorkers(
   config: Config,
   codeKeys: SealingKeySet,
@@ -125,7 +165,7 @@ async function startWorkers(
   );
   const [sealer, opener, detailsSealer] = [
     await Sealer.create(codeKeys),
-    await Opener.create(codeKeys),
+    await Opener.create(codeKeys, { rememberDerivedKeys: config.sealing.reuseEphemeralKey !== undefined }),
     await Sealer.create(detailsKeys),
   ];
   const clientSealers = new Map<string, Sealer>();
@@ -133,16 +173,22 @@ async function startWorkers(
     if (resultsKey) clientSealers.set(id, await Sealer.create({ keys: [resultsKey] }));
   }
   const clientQueues = new Map(config.clients.map(({ id, resultsQueue }) => [id, resultsQueue]));
-  const resultsQueues = new Map<string, Queue>();
-  const resultsQueue = (name: string): Queue => {
-    const known = resultsQueues.get(name);
+  const resultQueues = new Map<string, Queue>();
+  const queueOf = (name: string, prefix: string): Queue => {
+    const known = resultQueues.get(name);
     if (known) return known;
-    const queue = new Queue(name, { connection: redis, prefix: resultsPrefix(name) });
+    const queue = new Queue(name, { connection: redis, prefix });
     queue.on('error', (error) => events.emit('machinery:failed', { where: `queue ${name}`, error }));
-    resultsQueues.set(name, queue);
+    resultQueues.set(name, queue);
     return queue;
   };
-  closers.push(async () => await Promise.all([...resultsQueues.values()].map((queue) => queue.close())));
+  closers.push(async () => await Promise.all([...resultQueues.values()].map((queue) => queue.close())));
+  const senders = config.results.webhooks.map((webhook) => {
+    const guard = new AddressGuard({ allow: config.results.webhookAllow, configuredUrls: [webhook.url] });
+    return new WebhookSender(webhook, { redis, events, connect: guard.connector() });
+  });
+  closers.push(async () => await Promise.all(senders.map((sender) => sender.close())));
+  const withWebhook = new Set(config.results.webhooks.map(({ client }) => client));
 
   // Names the process for people, and can never be another one's.
   const worker = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
@@ -157,13 +203,31 @@ async function startWorkers(
         opener,
         events,
         sealDetails: async (client, details) => await (clientSealers.get(client) ?? detailsSealer).seal(details),
-        client: (id) => ({ resultsQueue: clientQueues.get(id), sealedToClient: clientSealers.has(id) }),
-        resultsQueue,
+        client: (id) => ({
+          resultsQueue: clientQueues.get(id),
+          sealedToClient: clientSealers.has(id),
+          hasWebhook: withWebhook.has(id),
+        }),
+        resultsQueue: (name) => queueOf(name, resultsPrefix(name)),
+        webhookQueue: (client) => queueOf(webhookQueueName(client), webhookQueuePrefix(client)),
       },
     );
   });
   closers.push(async () => await Promise.all(workers.map((each) => each.close())));
+  const { results, journal } = config;
+  const retention = new Retention(
+    { ...journal, resultsMs: results.retentionMs },
+    {
+      redis,
+      partitions: config.partitions.map(({ name }) => name),
+      resultsQueues: resultsQueuesOf(config),
+      events,
+    },
+  );
+  closers.push(() => retention.close());
   await Promise.all(workers.map((each) => each.start()));
+  for (const sender of senders) sender.start();
+  retention.start();
   return workers;
 }
 
@@ -184,21 +248,32 @@ async function startIntake(
   const detailsOpener = await Opener.create(detailsKeys);
   const profiles = new Map<string, PartitionProfile>(config.partitions.map((partition) => [partition.name, partition]));
   const rates = new Map(config.partitions.map(({ name, rateLimit }) => [name, rateLimit]));
+  const clientRates = new Map(config.clients.map(({ id, rateLimit }) => [id, rateLimit]));
   const app = createIntake({
     redis,
-    sealer: await Sealer.create(publicKeySet(codeKeys)),
+    sealer: await Sealer.create(codeKeys, { reuseEphemeralKey: config.sealing.reuseEphemeralKey }),
     events,
     partitions: profiles,
     queue,
     turnAway: backlogGuard({ queue, rateLimit: (partition) => rates.get(partition) }),
+    rateLimit: (client) => clientRates.get(client) ?? null,
     clients: config.clients,
     waiting,
     callbacks: { of: (partition) => bound.get(partition) ?? null, queue: callbacks.queue },
     openDetails: async (sealed) => await detailsOpener.open(sealed),
+    descriptions: {
+      '/openapi.json': openApi([...profiles.values()], VERSION),
+      '/asyncapi.json': asyncApi([...profiles.keys()], VERSION),
+    },
   });
-  const url = await listen(app, config.intake, 'intake', closers);
+  const port = await openPort('intake', config.intake, {
+    app,
+    unread: unreadAnswer,
+    onUnread: (status) => events.emit('intake:answered', { status, durationMs: null }),
+  });
+  closers.push(() => port.close());
   closers.push(() => waiting.close()); // first of all, so that whoever waits gets an answer before the server ends
-  return url;
+  return port.url;
 }
 
 async function startConsole(
@@ -227,33 +302,9 @@ async function startConsole(
       ? { users: config.console.users, redis, partitions: config.partitions.map(({ name }) => name), queues, depths }
       : null,
   });
-  return await listen(app, config.console, 'console', closers);
-}
-
-async function listen(
-  app: RequestListener,
-  { host, port }: { host: string; port: number },
-  key: 'intake' | 'console',
-  closers: (() => Promise<unknown>)[],
-): Promise<string> {
-  const server = createServer(app);
-  await new Promise<void>((ready, failed) => {
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      failed(new StartError(`${key}.port: cannot listen on ${host}:${port} (${error.code ?? error.message})`)),
-    );
-    server.listen(port, host, ready);
-  });
-  closers.push(async () => await closeServer(server));
-  return `http://${host.includes(':') ? `[${host}]` : host}:${(server.address() as AddressInfo).port}`;
-}
-
-/** Answers what is under way, for a while; connections that only wait are cut. */
-async function closeServer(server: Server): Promise<void> {
-  const closed = new Promise((done) => server.close(done));
-  server.closeIdleConnections();
-  const impatience = setTimeout(() => server.closeAllConnections(), 2_000);
-  await closed;
-  clearTimeout(impatience);
+  const port = await openPort('console', config.console, { app, unread: unreadPage });
+  closers.push(() => port.close());
+  return port.url;
 }
 
 async function whereRedisIs(
@@ -280,8 +331,19 @@ function watchedQueues(config: Config, redis: RedisConnection, events: EventBus)
       watchingQueue(queue, keys.prefix, redis, onError),
     );
   });
-  const results = new Set([RESULTS_QUEUE, ...config.clients.flatMap(({ resultsQueue }) => resultsQueue ?? [])]);
-  return [...ofPartitions, ...[...results].map((name) => watchingQueue(name, resultsPrefix(name), redis, onError))];
+  const results = resultsQueuesOf(config);
+  const webhooks = config.results.webhooks.map(({ client }) =>
+    watchingQueue(webhookQueueName(client), webhookQueuePrefix(client), redis, onError),
+  );
+  return [
+    ...ofPartitions,
+    ...[...results].map((name) => watchingQueue(name, resultsPrefix(name), redis, onError)),
+    ...webhooks,
+  ];
+}
+
+function resultsQueuesOf({ clients }: Config): string[] {
+  return [...new Set([RESULTS_QUEUE, ...clients.flatMap(({ resultsQueue }) => resultsQueue ?? [])])];
 }
 
 function observedPartition({ name, provider }: Partition): ObservedPartition {
@@ -303,8 +365,6 @@ function tlsOf(tls: Partition['tls']): { tls?: { ca?: string; cert?: string; key
 
 /** Configured, understood, and without effect in this version: said, never passed over. */
 function warnOfWhatIsNotThereYet(config: Config, warn: (text: string) => void): void {
-  if (config.results.webhooks.length > 0)
-    warn('results.webhooks: webhooks are not delivered yet; read the results queue');
   if (config.journal.waitReplicas !== 'auto' && config.journal.waitReplicas > 0) {
     warn('journal.waitReplicas: replicas are not waited for yet');
   }

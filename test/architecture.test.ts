@@ -41,6 +41,11 @@ const ROOMS: Record<string, Room> = {
     knows: ['producers', 'providers', 'secret', 'events', 'redis'],
     because: 'the spine must not wait for, or fail by, anything that only watches it',
   },
+  outbox: {
+    knows: ['producers', 'providers', 'secret', 'events'],
+    knowsTypesOf: ['redis'],
+    because: 'it carries a table into the queues and opens nothing: whoever relays needs no worker',
+  },
   metrics: {
     knows: ['events', 'secret'],
     knowsTypesOf: ['workers', 'producers', 'providers', 'redis'],
@@ -67,7 +72,7 @@ const ROOMS: Record<string, Room> = {
     because: 'private keys are read for those who put the parts together, and handed on as secrets',
   },
   index: {
-    knows: ['producers', 'providers', 'redis', 'secret', 'events'],
+    knows: ['producers', 'providers', 'redis', 'secret', 'events', 'outbox/row'],
     because: 'the library must not bring workers, a console or a sandbox into the program of whoever enqueues',
   },
   log: {
@@ -119,6 +124,7 @@ const ROOMS: Record<string, Room> = {
       'redis',
       'providers',
       'producers',
+      'outbox',
       'workers',
       'metrics',
       'console',

@@ -1,37 +1,55 @@
 /** Who may look, and what a browser may do with what it is shown. */
-import { createHash, timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import type { RequestHandler } from 'express';
-import type { Secret } from '../secret.ts';
+import type { Logins } from './logins.ts';
 
-export interface ConsoleUser {
-  /** Without a colon, as HTTP Basic wants it. */
-  readonly name: string;
-  readonly password: Secret<string>;
-}
+/** HTTP Basic. Whoever gives no name and password is asked for them; that is no failed login. */
+export function askForPassword(logins: Logins, refuse: (status: 401 | 429) => string): RequestHandler {
+  return async (request, response, next) => {
+    const given = credentialsOf(request);
+    if (given === null) return void ask();
+    const login = await logins.check(given.name, given.password, request.socket.remoteAddress ?? '');
+    switch (login.outcome) {
+      case 'accepted':
+        return next();
+      case 'refused':
+        return void ask();
+      case 'throttled':
+        response.set('Retry-After', String(Math.max(1, Math.ceil(login.retryAfterMs / 1_000))));
+        return void response.status(429).send(refuse(429));
+    }
+    login satisfies never;
 
-/** HTTP Basic. Comparing takes as long for a wrong name as for a wrong password, for the first user as for the last. */
-export function askForPassword(users: readonly ConsoleUser[], refuse: (status: 401) => string): RequestHandler {
-  const known = users.map(({ name, password }) => digest(Buffer.from(`${name}:${password.reveal()}`)));
-  return (request, response, next) => {
-    const [, encoded = ''] = /^Basic +([A-Za-z0-9+/]+={0,2})$/i.exec(request.headers.authorization ?? '') ?? [];
-    const given = digest(Buffer.from(encoded, 'base64'));
-    const matches = known.filter((credentials) => timingSafeEqual(credentials, given));
-    if (matches.length > 0) return next();
-    response.set('WWW-Authenticate', 'Basic realm="otp-pipeline", charset="UTF-8"');
-    response.status(401).send(refuse(401));
+    function ask(): void {
+      response.set('WWW-Authenticate', 'Basic realm="otp-pipeline", charset="UTF-8"');
+      response.status(401).send(refuse(401));
+    }
   };
 }
 
-function digest(bytes: Buffer): Buffer {
-  return createHash('sha256').update(bytes).digest();
+/** RFC 7617: everything after the first colon is the password. */
+function credentialsOf({ headers }: IncomingMessage): { name: string; password: string } | null {
+  const [, encoded] = /^Basic +([A-Za-z0-9+/]+={0,2})$/i.exec(headers.authorization ?? '') ?? [];
+  if (encoded === undefined) return null;
+  const text = Buffer.from(encoded, 'base64').toString('utf8');
+  const colon = text.indexOf(':');
+  return colon === -1 ? null : { name: text.slice(0, colon), password: text.slice(colon + 1) };
 }
 
 /**
  * On every response. `styles` is what may style the page beside the console's own files; scripts come from the console
- * itself or not at all.
+ * itself or not at all. Nothing says that the whole host must be spoken to over TLS: other ports of it are not ours.
  */
 export function secure(styles: string): RequestHandler {
-  const headers = {
+  const headers = pageHeaders(styles);
+  return (_request, response, next) => {
+    response.set(headers);
+    next();
+  };
+}
+
+export function pageHeaders(styles: string): Record<string, string> {
+  return {
     'Content-Security-Policy': [
       "default-src 'self'",
       `style-src ${styles}`,
@@ -47,15 +65,33 @@ export function secure(styles: string): RequestHandler {
     'Cross-Origin-Resource-Policy': 'same-origin',
     'Cache-Control': 'no-store',
   };
-  return (_request, response, next) => {
-    response.set(headers);
-    next();
-  };
 }
 
 /**
- * Looking changes nothing, so nothing but looking is let through. A browser would send its user's password along with a
- * form that a foreign page posts; whatever stands behind this guard never sees it.
+ * A browser sends its user's password along with whatever a foreign page makes it post. So what might change something
+ * must carry a browser's own word that a page of ours asked for it; a program says `Origin` itself. Before every route
+ * and every password: no later route can forget it.
+ */
+export function sameOrigin(refuse: (status: 403) => string): RequestHandler {
+  return (request, response, next) => {
+    if (request.method === 'GET' || request.method === 'HEAD' || comesFromHere(request)) return next();
+    response.status(403).send(refuse(403));
+  };
+}
+
+function comesFromHere({ headers }: IncomingMessage): boolean {
+  const { origin, host } = headers;
+  const site = headers['sec-fetch-site'];
+  // No page can write this header, and it holds behind a proxy that renames us.
+  if (site !== undefined) return site === 'same-origin';
+  if (origin === undefined || host === undefined || !URL.canParse(origin)) return false;
+  const asked = new URL(origin);
+  return asked.origin === origin && asked.host === host.toLowerCase();
+}
+
+/**
+ * Looking changes nothing, so nothing but looking is let through, whatever other headers say of the method; what stands
+ * behind this guard never sees the rest.
  */
 export function onlyLooking(refuse: (status: 405) => string): RequestHandler {
   return (request, response, next) => {

@@ -11,9 +11,11 @@ import { within } from '../metrics/limit.ts';
 import { partitionKeys, partitionOf } from '../producers/job.ts';
 import { readRecord, resourceOf } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
-import { askForPassword, type ConsoleUser, onlyLooking, secure } from './access.ts';
+import { askForPassword, onlyLooking, pageHeaders, sameOrigin, secure } from './access.ts';
 import { createBoard } from './board.ts';
+import { type ConsoleUser, Logins } from './logins.ts';
 import { ICON, messagePage, overviewPage, STYLE_SOURCE, storyPage } from './pages.ts';
+import type { LoginThrottle } from './throttle.ts';
 
 /** A check that takes longer has failed. */
 const CHECK_LIMIT_MS = 1_000;
@@ -34,6 +36,8 @@ export interface ConsoleDependencies {
 
 export interface PagesDependencies {
   readonly users: readonly ConsoleUser[];
+  /** One with the usual limits when it is not given. */
+  readonly throttle?: LoginThrottle;
   /** Must fail fast: the `console` profile. */
   readonly redis: RedisConnection;
   readonly partitions: readonly string[];
@@ -46,6 +50,7 @@ export function createConsole({ registry, readiness, events, pages }: ConsoleDep
   const app = express();
   app.disable('x-powered-by');
   app.use(secure(STYLE_SOURCE));
+  app.use(sameOrigin(() => messagePage('Not from elsewhere', 'Only a page of the console itself may ask for this.')));
 
   app.get('/healthz', (_request, response) => {
     response.json({ alive: true });
@@ -61,7 +66,7 @@ export function createConsole({ registry, readiness, events, pages }: ConsoleDep
     response.set('Content-Type', registry.contentType).send(text);
   });
 
-  if (pages !== null) app.use(pagesOf(pages));
+  if (pages !== null) app.use(pagesOf(pages, events));
   app.use((_request, response) => {
     response.status(404).send(messagePage('Nothing here', 'There is no such page.'));
   });
@@ -82,11 +87,24 @@ export function createConsole({ registry, readiness, events, pages }: ConsoleDep
   return app;
 }
 
-function pagesOf({ users, redis, partitions, queues, depths }: PagesDependencies): Router {
+/** The answer to what could not be read as a request. */
+export function unreadPage(status: 400 | 408 | 413 | 431): { headers: Record<string, string>; body: string } {
+  const body = messagePage('This cannot be read', `It is no request that the console could answer (${status}).`);
+  return { headers: { ...pageHeaders(STYLE_SOURCE), 'Content-Type': 'text/html; charset=utf-8' }, body };
+}
+
+function pagesOf(pages: PagesDependencies, events: EventBus): Router {
+  const { users, redis, partitions, queues, depths, throttle } = pages;
   const router = express.Router();
-  router.use(
-    users.length === 0 ? refuseAll : askForPassword(users, () => messagePage('Who are you?', PASSWORD_NEEDED)),
-  );
+  const logins = new Logins(users, { events, ...(throttle ? { throttle } : {}) });
+  const refuse = (status: 401 | 429): string =>
+    status === 401
+      ? messagePage('Who are you?', PASSWORD_NEEDED)
+      : messagePage(
+          'Not so fast',
+          'Too many wrong passwords came from your address, or from everywhere. Wait a little.',
+        );
+  router.use(users.length === 0 ? refuseAll : askForPassword(logins, refuse));
   router.use(onlyLooking(() => messagePage('Only to look at', 'The console shows and changes nothing.')));
 
   router.get('/', async (_request, response) => {

@@ -21,7 +21,10 @@ const TRANSACTION_WORDS = ['succeeded', 'failed', 'pending', 'unknown', 'none'];
 const WIRES = ['answered', 'not_sent', 'lost'];
 const CALLBACK_OUTCOMES = ['matched', 'duplicate', 'unmatched', 'unreadable', 'refused'] as const;
 const RESULT_TYPES = ['awaiting', 'settled', 'review'];
-const INTAKE_CODES = [200, 202, 400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503];
+const INTAKE_CODES = [200, 202, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 503];
+const INTAKE_LIMITS = ['rate', 'in_flight', 'backlog'] as const;
+const WEBHOOK_OUTCOMES = ['delivered', 'failed', 'given_up', 'gone'] as const;
+const LOGIN_OUTCOMES = ['accepted', 'refused', 'throttled'] as const;
 const RESULT_TYPE_PREFIX = 'otp.verification.';
 /** Finals of every operation that somebody may want an alert on; all combinations there are would be hundreds. */
 const WATCHED_FINALS = [
@@ -30,9 +33,19 @@ const WATCHED_FINALS = [
   ['not_submitted', 'provider_unavailable'],
 ] as const;
 
+/** What is configured: each has its series from the start, and nothing else gets a label of its own. */
+export interface Observed {
+  readonly partitions?: readonly ObservedPartition[];
+  /** Ids of the clients. */
+  readonly clients?: readonly string[];
+  /** Ids of those that have a webhook. */
+  readonly webhooks?: readonly string[];
+}
+
 /** @returns a function that ends the observation. */
-export function observe(events: EventBus, metrics: Metrics, partitions: readonly ObservedPartition[] = []): () => void {
-  startAtZero(metrics, partitions);
+export function observe(events: EventBus, metrics: Metrics, observed: Observed = {}): () => void {
+  const { clients = [], webhooks = [] } = observed;
+  startAtZero(metrics, observed);
   const endings: (() => void)[] = [];
   const on: EventBus['on'] = (name, listener) => {
     events.on(name, listener);
@@ -41,8 +54,10 @@ export function observe(events: EventBus, metrics: Metrics, partitions: readonly
 
   on('intake:answered', ({ status, durationMs }) => {
     metrics.intakeRequests.inc({ code: isStatus(status) ? String(status) : 'other' });
-    metrics.intakeDuration.observe(durationMs / 1_000);
+    if (durationMs !== null) metrics.intakeDuration.observe(durationMs / 1_000);
   });
+  on('intake:limited', ({ client, limit }) => metrics.intakeLimited.inc({ client: wordOf(clients, client), limit }));
+  on('console:login', ({ outcome }) => metrics.consoleLogins.inc({ outcome }));
   on('attempt:begun', ({ partition, attempt, queueWaitMs }) => {
     // A later attempt also waited for its backoff, which is no fault of the queue.
     if (attempt === 1) metrics.queueWait.observe({ provider: partition }, queueWaitMs / 1_000);
@@ -64,6 +79,7 @@ export function observe(events: EventBus, metrics: Metrics, partitions: readonly
       transaction: wordOf(TRANSACTION_WORDS, transaction),
       reason: reason ?? 'none',
     });
+    if (reason === 'budget_spent') metrics.budgetSpent.inc({ provider: partition });
   });
   on('result:published', ({ partition, type, sinceAcceptedMs }) => {
     metrics.resultsPublished.inc({ type: wordOf(RESULT_TYPES, type.replace(RESULT_TYPE_PREFIX, '')) });
@@ -80,6 +96,9 @@ export function observe(events: EventBus, metrics: Metrics, partitions: readonly
   on('callback:matched', ({ partition }) => countCallback(partition, 'matched'));
   on('callback:unmatched', ({ partition }) => countCallback(partition, 'unmatched'));
   on('callback:unreadable', ({ partition }) => countCallback(partition, 'unreadable'));
+  on('webhook:ended', ({ client, outcome }) =>
+    metrics.webhookDeliveries.inc({ client: wordOf(webhooks, client), outcome }),
+  );
   on('partition:slowed', ({ partition }) => metrics.rateLimited.inc({ provider: partition }));
   on('resend:prevented', ({ partition }) => metrics.resendsPrevented.inc({ provider: partition }));
   on('send:late', ({ partition }) => metrics.sendsAfterDeadline.inc({ provider: partition }));
@@ -89,8 +108,12 @@ export function observe(events: EventBus, metrics: Metrics, partitions: readonly
   };
 }
 
-function startAtZero(metrics: Metrics, partitions: readonly ObservedPartition[]): void {
+function startAtZero(metrics: Metrics, { partitions = [], clients = [], webhooks = [] }: Observed): void {
   for (const code of INTAKE_CODES) metrics.intakeRequests.inc({ code: String(code) }, 0);
+  for (const client of clients) for (const limit of INTAKE_LIMITS) metrics.intakeLimited.inc({ client, limit }, 0);
+  for (const client of webhooks)
+    for (const outcome of WEBHOOK_OUTCOMES) metrics.webhookDeliveries.inc({ client, outcome }, 0);
+  for (const outcome of LOGIN_OUTCOMES) metrics.consoleLogins.inc({ outcome }, 0);
   for (const type of RESULT_TYPES) metrics.resultsPublished.inc({ type }, 0);
   for (const { name: provider, operations, effect, inquires } of partitions) {
     for (const counter of [
@@ -98,6 +121,7 @@ function startAtZero(metrics: Metrics, partitions: readonly ObservedPartition[])
       metrics.sendsAfterDeadline,
       metrics.resendsPrevented,
       metrics.unexpectedAnswers,
+      metrics.budgetSpent,
     ]) {
       counter.inc({ provider }, 0);
     }

@@ -1,6 +1,6 @@
 /**
  * Every metric, once: its name, kind, meaning, labels and buckets. Labels are only ever words of closed sets
- * (partitions, operations, outcomes, status codes); an id, a URL or a phone would make a series each and tell what
+ * (partitions, clients, operations, outcomes, status codes); an id, a URL or a phone would make a series each and tell what
  * nobody may read.
  * docs/metrics.md says the same for people, and a test compares the two.
  */
@@ -133,6 +133,13 @@ export const METRICS = {
     scope: 'per process',
     labels: ['provider'],
   },
+  budgetSpent: {
+    name: 'otp_attempt_budget_spent_total',
+    type: 'counter',
+    help: 'Codes that were not submitted because their transaction had all the attempts that it may have.',
+    scope: 'per process',
+    labels: ['provider'],
+  },
   callbacks: {
     name: 'otp_callbacks_total',
     type: 'counter',
@@ -147,12 +154,26 @@ export const METRICS = {
     scope: 'per process',
     labels: ['type'],
   },
+  webhookDeliveries: {
+    name: 'otp_webhook_deliveries_total',
+    type: 'counter',
+    help: "Tries to tell a client's endpoint, by what became of them: delivered, failed, given_up or gone.",
+    scope: 'per process',
+    labels: ['client', 'outcome'],
+  },
   intakeRequests: {
     name: 'otp_intake_requests_total',
     type: 'counter',
     help: 'Requests that the HTTP intake answered, by status code.',
     scope: 'per process',
     labels: ['code'],
+  },
+  intakeLimited: {
+    name: 'otp_intake_limited_total',
+    type: 'counter',
+    help: 'Requests of a client that were told to come later (429), by the limit: rate, in_flight or backlog.',
+    scope: 'per process',
+    labels: ['client', 'limit'],
   },
   intakeDuration: {
     name: 'otp_intake_duration_seconds',
@@ -161,6 +182,13 @@ export const METRICS = {
     scope: 'per process',
     labels: [],
     buckets: INTAKE_SECONDS,
+  },
+  consoleLogins: {
+    name: 'otp_console_logins_total',
+    type: 'counter',
+    help: 'Names and passwords given to the console: accepted, refused, or throttled (not looked at).',
+    scope: 'per process',
+    labels: ['outcome'],
   },
   scrapeIncomplete: {
     name: 'otp_scrape_incomplete',

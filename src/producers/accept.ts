@@ -7,10 +7,12 @@ import { createHmac, hkdfSync } from 'node:crypto';
 import type { Queue } from 'bullmq';
 import stringify from 'safe-stable-stringify';
 import type { EventBus } from '../events.ts';
+import type { Amount, Operation } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 import type { Secret } from '../secret.ts';
-import { claimKey, JOB_OPTIONS, newVerificationId, partitionKeys, type VerificationJob } from './job.ts';
+import { apiKeyDigest } from '../secret-hashes.ts';
+import { claimKey, clientRateKey, JOB_OPTIONS, newVerificationId, partitionKeys, type VerificationJob } from './job.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
 
@@ -23,7 +25,7 @@ export const JOB_SEEN_WITHIN_MS = 5_000;
 
 export interface AcceptingClient {
   readonly id: string;
-  /** Fingerprints are keyed with it: a plain hash of a six-digit code would be the code. */
+  /** Or its hash. Fingerprints are keyed with it: a plain hash of a six-digit code would be the code. */
   readonly apiKey: Secret<string>;
 }
 
@@ -34,7 +36,15 @@ export type Acceptance =
   /** The key was used for another body. */
   | { readonly kind: 'mismatch' }
   /** New work that could not be carried out before its deadline; nothing was kept of it. */
-  | { readonly kind: 'backlogged'; readonly retryAfterMs: number };
+  | { readonly kind: 'backlogged'; readonly retryAfterMs: number }
+  /** More new work than the client may bring; nothing was kept of it. */
+  | { readonly kind: 'limited'; readonly retryAfterMs: number };
+
+/** No window of `perMs` sees more than `max`. */
+export interface RateLimit {
+  readonly max: number;
+  readonly perMs: number;
+}
 
 export interface AcceptDependencies {
   readonly redis: RedisConnection;
@@ -45,7 +55,12 @@ export interface AcceptDependencies {
   queue(partition: string): Queue<VerificationJob>;
   /** Why new work is turned away, or null. A repeated key gets its answer all the same. */
   turnAway?(request: VerificationRequest): Promise<{ readonly retryAfterMs: number } | null>;
+  /** What a client may bring of new work, over all processes that ask. Without it, or with null, as much as it likes. */
+  rateLimit?(client: string): RateLimit | null;
 }
+
+/** Since the last verification of the transaction was accepted; its own records may be gone before. */
+const FOUND_BY_REFERENCE_MS = 7 * 24 * 3600 * 1_000;
 
 const claimScript = Script.fromFiles(new URL('./claim.lua', import.meta.url));
 const acceptScript = Script.fromFiles(new URL('./accept.lua', import.meta.url));
@@ -77,66 +92,187 @@ export async function acceptParsed(
   if (turnedAway !== null && (await deps.redis.exists(claim)) === 0) {
     return { kind: 'backlogged', retryAfterMs: turnedAway.retryAfterMs };
   }
-  const fingerprint = keyedHash(client.apiKey, 'request', stringify(body) ?? '');
-  const [outcome, id] = (await claimScript.run(
-    deps.redis,
-    [claim],
-    [fingerprint, newVerificationId(request.partition.name), CLAIM_STALE_MS, CLAIM_UNFINISHED_MS],
-  )) as ['new' | 'resume' | 'in_progress' | 'done' | 'mismatch', string];
+  const fingerprint = fingerprintOf(client, body);
+  const partition = request.partition.name;
+  const rate = deps.rateLimit?.(client.id) ?? null;
+  const [outcome, id] = await claimFor(
+    { claim, client: client.id, fingerprint, id: newVerificationId(partition), rate },
+    deps,
+  );
   switch (outcome) {
     case 'mismatch':
     case 'in_progress':
       return { kind: outcome };
+    case 'limited':
+      return { kind: 'limited', retryAfterMs: Number(id) };
     case 'done':
-      return { kind: 'accepted', id, partition: request.partition.name, repeated: true };
+      return { kind: 'accepted', id, partition, repeated: true };
     case 'new':
     case 'resume':
-      await journal(client, claim, id, request, deps);
-      return { kind: 'accepted', id, partition: request.partition.name, repeated: outcome === 'resume' };
+      await journal(claim, await draftOf(client, id, request, deps.sealer), deps);
+      return { kind: 'accepted', id, partition, repeated: outcome === 'resume' };
   }
   outcome satisfies never;
   throw new Error('claim.lua answered with an outcome that is none of its own');
 }
 
-async function journal(
+/**
+ * Everything that acceptance makes of a request in the clear: nothing in it tells the code or a person's data, so it may
+ * be stored, and admitted by somebody who could open nothing of it.
+ */
+export interface Draft {
+  readonly id: string;
+  readonly partition: string;
+  readonly operation: Operation;
+  readonly client: string;
+  /** Unix ms; null for the lifetime from now on. */
+  readonly expiresAt: number | null;
+  readonly otpLifetimeMs: number;
+  readonly reference: string;
+  readonly head: {
+    readonly metadata: Readonly<Record<string, unknown>>;
+    readonly amount: Amount | null;
+    readonly plainParams: Readonly<Record<string, unknown>>;
+    readonly traceparent?: string;
+  };
+  /** The code and the params, sealed together with this id and partition. */
+  readonly sealed: string;
+  readonly codePrint: string;
+}
+
+export async function draftOf(
   client: AcceptingClient,
-  claim: string,
   id: string,
   request: VerificationRequest,
-  deps: AcceptDependencies,
-): Promise<void> {
+  sealer: Sealer,
+): Promise<Draft> {
   const { name: partition, definition, otpLifetimeMs } = request.partition;
   const operation = definition.operations[request.operation];
   if (!operation) throw new Error(`${partition} has no operation ${request.operation}`); // parseRequest has asked already
-  const keys = partitionKeys(partition);
   const reference = operation.reference(request.params);
-  const plainParams = Object.fromEntries(operation.plainParams.map((name) => [name, request.params[name]]));
   const otp = request.otp?.reveal() ?? null;
-
-  const fields = {
-    v: '1',
-    operation: request.operation,
-    client: client.id,
-    reference: reference.personal ? keyedHash(client.apiKey, 'reference', reference.value) : reference.value,
-    head: JSON.stringify({ metadata: request.metadata, amount: request.amount, plainParams }),
-    code: await sealCode(deps.sealer, { id, partition, otp, params: { ...request.params } }),
+  return {
+    ...{ id, partition, operation: request.operation, client: client.id },
+    ...{ expiresAt: request.expiresAt, otpLifetimeMs },
+    reference: reference.personal ? personalReference(client.apiKey, reference.value) : reference.value,
+    head: {
+      ...{ metadata: request.metadata, amount: request.amount },
+      plainParams: Object.fromEntries(operation.plainParams.map((name) => [name, request.params[name]])),
+      ...(request.traceparent === null ? {} : { traceparent: request.traceparent }),
+    },
+    sealed: await sealCode(sealer, { id, partition, otp, params: { ...request.params } }),
     // Bound to the reference, so that equal codes of two customers do not look equal.
     codePrint: otp === null ? '' : keyedHash(client.apiKey, 'code', `${reference.value}|${otp}`),
+  };
+}
+
+/** What tells the same request from another one under the same idempotency key. */
+export function fingerprintOf(client: AcceptingClient, body: unknown): string {
+  return keyedHash(client.apiKey, 'request', stringify(body) ?? '');
+}
+
+export type Admission =
+  | Extract<Acceptance, { kind: 'accepted' | 'in_progress' | 'mismatch' }>
+  /** The key was claimed for another id by an acceptance that never finished; only that one, repeated, can finish it. */
+  | { readonly kind: 'unfinished'; readonly id: string };
+
+/**
+ * Accepts what was drafted elsewhere and before. The draft keeps its id over all repeats, so whoever admits it again, or at
+ * the same time, does the same once more. A draft is never journaled under another id than the one inside of its seal.
+ * @throws Redis errors when it is not known whether it was admitted.
+ */
+export async function admit(
+  draft: Draft,
+  idempotencyKey: string,
+  fingerprint: string,
+  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
+): Promise<Admission> {
+  const claim = claimKey(draft.client, idempotencyKey);
+  const proposal = { claim, client: draft.client, fingerprint, id: draft.id, rate: null };
+  const [outcome, id] = await claimFor(proposal, deps);
+  switch (outcome) {
+    case 'mismatch':
+    case 'in_progress':
+      return { kind: outcome };
+    case 'done':
+      return { kind: 'accepted', id, partition: draft.partition, repeated: true };
+    case 'new':
+      await journal(claim, draft, deps);
+      return { kind: 'accepted', id, partition: draft.partition, repeated: false };
+    case 'resume': {
+      const journaled = (await deps.redis.exists(partitionKeys(draft.partition).record(id))) === 1;
+      if (!journaled) return { kind: 'unfinished', id };
+      return { kind: 'accepted', id, partition: draft.partition, repeated: true };
+    }
+    case 'limited':
+      throw new Error('a draft was limited, and there is no limit for drafts');
+  }
+  outcome satisfies never;
+  throw new Error('claim.lua answered with an outcome that is none of its own');
+}
+
+type ClaimOutcome = 'new' | 'resume' | 'in_progress' | 'done' | 'mismatch' | 'limited';
+
+async function claimFor(
+  proposal: {
+    readonly claim: string;
+    readonly client: string;
+    readonly fingerprint: string;
+    readonly id: string;
+    readonly rate: RateLimit | null;
+  },
+  { redis }: Pick<AcceptDependencies, 'redis'>,
+): Promise<[ClaimOutcome, string]> {
+  const { claim, client, fingerprint, id, rate } = proposal;
+  return (await claimScript.run(
+    redis,
+    [claim, clientRateKey(client)],
+    [...[fingerprint, id, CLAIM_STALE_MS, CLAIM_UNFINISHED_MS], ...(rate === null ? [0, 0] : [rate.max, rate.perMs])],
+  )) as [ClaimOutcome, string];
+}
+
+async function journal(
+  claim: string,
+  draft: Draft,
+  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
+): Promise<void> {
+  const { id, partition, operation, client, reference } = draft;
+  const keys = partitionKeys(partition);
+  const fields = {
+    ...{ v: '1', operation, client, reference },
+    head: JSON.stringify(draft.head),
+    code: draft.sealed,
+    codePrint: draft.codePrint,
     claim,
   };
   const [created] = (await acceptScript.run(
     deps.redis,
     [keys.record(id), keys.due],
-    [id, otpLifetimeMs, request.expiresAt ?? '', JOB_SEEN_WITHIN_MS, ...Object.entries(fields).flat()],
+    [id, draft.otpLifetimeMs, draft.expiresAt ?? '', JOB_SEEN_WITHIN_MS, ...Object.entries(fields).flat()],
   )) as [number, number];
-  await deps.queue(partition).add(request.operation, { v: 1, id }, { ...JOB_OPTIONS, jobId: id });
+  // Before a worker can have it in hand: a verification that ends sets the end of its claim. One that had ended already,
+  // when somebody else's acceptance is finished here, does not do so again.
   await deps.redis.persist(claim);
+  if (created === 0 && (await deps.redis.hget(keys.record(id), 'final')) === '1') {
+    await deps.redis.pexpire(claim, CLAIM_UNFINISHED_MS);
+  }
+  const sameReference = keys.ofReference(client, reference);
+  await Promise.all([
+    deps.queue(partition).add(operation, { v: 1, id }, { ...JOB_OPTIONS, jobId: id }),
+    deps.redis.zadd(sameReference, 0, id),
+    deps.redis.pexpire(sameReference, FOUND_BY_REFERENCE_MS),
+  ]);
   await deps.redis.hset(claim, 'done', '1');
-  if (created === 1) deps.events.emit('verification:accepted', { id, partition, operation: request.operation });
+  if (created === 1) deps.events.emit('verification:accepted', { id, partition, operation });
 }
 
-/** HMAC-SHA256 in base64url, 128 bits kept, under a key of its own per purpose, derived from the client's API key (RFC 5869). */
+/** What stands for a reference that is a person: the same for the same client, and telling nothing. */
+export function personalReference(apiKey: Secret<string>, value: string): string {
+  return keyedHash(apiKey, 'reference', value);
+}
+
+/** HMAC-SHA256 in base64url, 128 bits kept, under a key of its own per purpose, derived from the hash of the client's API key (RFC 5869). */
 function keyedHash(apiKey: Secret<string>, purpose: 'request' | 'code' | 'reference', text: string): string {
-  const key = Buffer.from(hkdfSync('sha256', apiKey.reveal(), '', `otp-pipeline ${purpose}`, 32));
+  const key = Buffer.from(hkdfSync('sha256', apiKeyDigest(apiKey.reveal()), '', `otp-pipeline ${purpose}`, 32));
   return createHmac('sha256', key).update(text).digest().subarray(0, 16).toString('base64url');
 }

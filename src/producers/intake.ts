@@ -3,20 +3,23 @@
  * port. Each route is a function from a request to an Answer; one place writes answers, so none leaves without its
  * headers and none repeats what came in.
  */
-import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
-import express, { type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express';
+import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { asError } from '../events.ts';
 import type { Secret } from '../secret.ts';
-import { type Acceptance, type AcceptDependencies, acceptParsed } from './accept.ts';
+import { type Acceptance, type AcceptDependencies, acceptParsed, personalReference } from './accept.ts';
+import { jsonOf, readBody } from './body.ts';
 import { type CallbackEntrance, type Receipt, receiveCallback } from './callbacks.ts';
+import { answerHeaders, authentication, isEncrypted, OpenRequests, repeatedHeaders } from './guard.ts';
+import { partitionOf } from './job.ts';
 import { type Answer, problem } from './problem.ts';
-import { readVerification } from './reading.ts';
+import { readByReference, readVerification } from './reading.ts';
 import { acceptedResourceOf, resourceOf, type VerificationRecord, type VerificationResource } from './record.ts';
 import {
   type FieldFault,
   InvalidRequestError,
   idempotencyKeyProblem,
   parseRequest,
+  traceparentIn,
   type VerificationRequest,
 } from './request.ts';
 import { within } from './time-limit.ts';
@@ -24,11 +27,14 @@ import type { Waiting } from './waiting.ts';
 
 export interface IntakeClient {
   readonly id: string;
+  /** Or its hash. */
   readonly apiKey: Secret<string>;
   /** Partitions it may use; all without it. */
   readonly providers?: readonly string[] | undefined;
   /** Details are sealed to this key and handed out as they are; without it the intake opens them itself. */
   readonly resultsKey?: unknown;
+  /** Requests that this process has open for it at a time; any number without it. */
+  readonly maxInFlight?: number | undefined;
 }
 
 /** `redis` and the queues are of the `producer` profile: they fail fast. */
@@ -37,60 +43,93 @@ export interface IntakeDependencies extends AcceptDependencies {
   readonly waiting: Waiting;
   /** Without it no partition takes callbacks. */
   readonly callbacks?: CallbackEntrance;
+  /** Documents that describe the API, by their path. */
+  readonly descriptions?: Readonly<Record<string, unknown>>;
   /** Opens details that were sealed for GET, under the key that opens no codes. */
   openDetails?(sealed: string): Promise<unknown>;
   /** After this a Redis that does not answer counts as away. */
   readonly timeLimitMs?: number;
+  /** A body that is not complete after this is waited for no longer. */
+  readonly bodyTimeLimitMs?: number;
 }
 
 const BODY_LIMIT_BYTES = 64 * 1024;
 const TIME_LIMIT_MS = 4_000;
+const BODY_TIME_LIMIT_MS = 10_000;
+/** Without a parameter, or with the one that says what JSON is anyway. */
+const JSON_TYPE = /^application\/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?$/i;
 const LONGEST_WAIT_S = 30;
+const LONGEST_REFERENCE = 256;
 const UNKNOWN_FATE =
   'It is not known whether the request was accepted. Repeat it with the same Idempotency-Key: it gives one answer.';
 /** What nginx calls it when the caller did not wait for the answer. */
 const CALLER_GONE = 499;
 
 type Route = (request: Request, response: Response) => Promise<Answer>;
+type ClientRoute = (client: IntakeClient, request: Request, response: Response) => Promise<Answer>;
 
 export function createIntake(deps: IntakeDependencies): Express {
-  const { events, redis, waiting, timeLimitMs = TIME_LIMIT_MS } = deps;
+  const { events, redis, waiting, timeLimitMs = TIME_LIMIT_MS, bodyTimeLimitMs = BODY_TIME_LIMIT_MS } = deps;
   const clientOf = authentication(deps.clients);
-  const parseJson = express.json({ limit: BODY_LIMIT_BYTES, inflate: false, strict: false, type: () => true });
-  const readBytes = express.raw({ limit: BODY_LIMIT_BYTES, inflate: false, type: () => true });
+  const open = new OpenRequests();
 
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
-  app.use((_request, response, next) => {
+  app.use((request, response, next) => {
     const began = performance.now();
-    response.setHeader('X-Request-Id', randomUUID());
-    response.setHeader('Cache-Control', 'no-store');
+    response.set(answerHeaders({ encrypted: isEncrypted(request) }));
     response.once('close', () => {
       const status = response.writableFinished ? response.statusCode : CALLER_GONE;
       events.emit('intake:answered', { status, durationMs: performance.now() - began });
     });
     next();
   });
-  app.route('/v1/verifications').post(answerWith(enqueue)).all(methodNotAllowed('POST'));
-  app.route('/v1/verifications/:id').get(answerWith(show)).all(methodNotAllowed('GET, HEAD'));
+  app
+    .route('/v1/verifications')
+    .post(answerWith(ofClient(enqueue)))
+    .get(answerWith(ofClient(list)))
+    .all(methodNotAllowed('GET, HEAD, POST'));
+  app
+    .route('/v1/verifications/:id')
+    .get(answerWith(ofClient(show)))
+    .all(methodNotAllowed('GET, HEAD'));
   app.route('/v1/callbacks/:partition{/:token}').post(answerWith(callback)).all(methodNotAllowed('POST'));
+  for (const [path, document] of Object.entries(deps.descriptions ?? {})) {
+    const body = { status: 200, headers: {}, body: document };
+    app
+      .route(path)
+      .get((_request, response) => write(response, body))
+      .all(methodNotAllowed('GET, HEAD'));
+  }
   app.use((_request, response) => write(response, problem('not-found', 'No route has this path.')));
   app.use((error: unknown, _request: Request, response: Response, _next: NextFunction) => {
     // A path that is no UTF-8 names nothing; anything else is a fault of ours and says so without a word of its text.
     if (error instanceof URIError) return write(response, problem('not-found', 'No route has this path.'));
-    events.emit('machinery:failed', { where: 'intake', error: asError(error) });
+    failed('intake', error, response);
     write(response, problem('internal-error', UNKNOWN_FATE));
   });
   return app;
 
-  async function enqueue(request: Request, response: Response): Promise<Answer> {
-    const client = clientOf(request);
-    if (!client) return unauthorized();
-    const unreadable = await readBody(request, response);
-    if (unreadable) return unreadable;
+  /** A route for those who hold an API key, and have not too much open already. */
+  function ofClient(route: ClientRoute): Route {
+    return async (request, response) => {
+      const repeated = repeatedHeaders(request);
+      if (repeated.length > 0) return invalid(repeated);
+      const client = clientOf(request);
+      if (!client) return unauthorized();
+      if (!open.enter(client.id, client.maxInFlight ?? Number.POSITIVE_INFINITY, response)) {
+        events.emit('intake:limited', { client: client.id, limit: 'in_flight' });
+        return problem('too-many-in-flight', 'Nothing was read of this request: repeat it.', retryAfter(1_000));
+      }
+      return await route(client, request, response);
+    };
+  }
 
-    const body: unknown = request.body;
+  async function enqueue(client: IntakeClient, request: Request, response: Response): Promise<Answer> {
+    const read = await readJson(request);
+    if ('unreadable' in read) return read.unreadable;
+    const { body } = read;
     const idempotencyKey = request.get('Idempotency-Key') ?? '';
     const parsed = parseAll(body, idempotencyKey);
     if (Array.isArray(parsed)) return invalid(parsed);
@@ -105,9 +144,10 @@ export function createIntake(deps: IntakeDependencies): Express {
     let acceptance: Acceptance;
     let accepted: VerificationRecord | null = null;
     try {
-      [acceptance, accepted] = await within(timeLimitMs, acceptAndRead(client, idempotencyKey, body, parsed));
+      const traced = { ...parsed, traceparent: traceparentIn(request.get('traceparent')) };
+      [acceptance, accepted] = await within(timeLimitMs, acceptAndRead(client, idempotencyKey, body, traced));
     } catch (error) {
-      events.emit('machinery:failed', { where: 'intake: accepting', error: asError(error) });
+      failed('intake: accepting', error, response);
       return unavailable(UNKNOWN_FATE);
     }
     switch (acceptance.kind) {
@@ -115,7 +155,11 @@ export function createIntake(deps: IntakeDependencies): Express {
         return problem('idempotency-mismatch', 'A new request needs a new Idempotency-Key.');
       case 'in_progress':
         return problem('in-progress', 'Repeat the request: it will get the answer of the first.', retryAfter(1_000));
+      case 'limited':
+        events.emit('intake:limited', { client: client.id, limit: 'rate' });
+        return problem('rate-limited', 'Nothing was kept of this request.', retryAfter(acceptance.retryAfterMs));
       case 'backlogged':
+        events.emit('intake:limited', { client: client.id, limit: 'backlog' });
         return problem('backlogged', 'Nothing was kept of this request.', retryAfter(acceptance.retryAfterMs));
       case 'accepted':
         if (accepted === null)
@@ -152,16 +196,14 @@ export function createIntake(deps: IntakeDependencies): Express {
     try {
       const record = await watch(accepted.id, isDecided, waitS, response);
       if (record === null || !isDecided(record)) return inTheMeantime(applied);
-      return { status: 200, headers: { ...location, ...applied }, body: await shown(record, client) };
+      return { status: 200, headers: { ...location, ...applied }, body: await shown(record, client, response) };
     } catch (error) {
-      events.emit('machinery:failed', { where: 'intake: waiting', error: asError(error) });
+      failed('intake: waiting', error, response);
       return inTheMeantime(applied);
     }
   }
 
-  async function show(request: Request, response: Response): Promise<Answer> {
-    const client = clientOf(request);
-    if (!client) return unauthorized();
+  async function show(client: IntakeClient, request: Request, response: Response): Promise<Answer> {
     const { after } = request.query;
     if (after !== undefined && !(typeof after === 'string' && /^\d{1,9}$/.test(after))) {
       return invalid([{ field: 'after', problem: 'must be a sequence: 0 or a positive integer' }]);
@@ -176,10 +218,46 @@ export function createIntake(deps: IntakeDependencies): Express {
       if (record?.client === client.id && waitS !== null) record = await watch(id, isNews, waitS, response);
       if (record?.client !== client.id) return problem('not-found', 'No verification of yours has this id.');
       const applied: Record<string, string> = waitS === null ? {} : { 'Preference-Applied': `wait=${waitS}` };
-      return { status: 200, headers: applied, body: await shown(record, client) };
+      return { status: 200, headers: applied, body: await shown(record, client, response) };
     } catch (error) {
-      events.emit('machinery:failed', { where: 'intake: reading', error: asError(error) });
+      failed('intake: reading', error, response);
       return unavailable('The verification cannot be read now. Repeat the request.');
+    }
+  }
+
+  async function list(client: IntakeClient, request: Request, response: Response): Promise<Answer> {
+    const { provider, reference, after = '' } = request.query;
+    const faults: FieldFault[] = [];
+    const partition = typeof provider === 'string' ? deps.partitions.get(provider)?.name : undefined;
+    if (partition === undefined) faults.push({ field: 'provider', problem: 'must name a partition' });
+    if (typeof reference !== 'string' || reference === '' || reference.length > LONGEST_REFERENCE) {
+      faults.push({ field: 'reference', problem: `must be one of 1 to ${LONGEST_REFERENCE} characters` });
+    }
+    if (typeof after !== 'string' || (after !== '' && partitionOf(after) !== partition)) {
+      faults.push({ field: 'after', problem: 'must be the `next` of the page before' });
+    }
+    if (faults.length > 0 || partition === undefined) return invalid(faults);
+    if (client.providers && !client.providers.includes(partition)) {
+      return problem('partition-not-allowed', 'The provider names a partition that this key may not use.');
+    }
+    const asked = String(reference);
+    try {
+      const page = await within(
+        timeLimitMs,
+        readByReference(redis, {
+          partition,
+          client: client.id,
+          references: [asked, personalReference(client.apiKey, asked)],
+          after: String(after),
+        }),
+      );
+      const verifications = await Promise.all(
+        page.records.map(async (record) => await shown(record, client, response)),
+      );
+      return { status: 200, headers: {}, body: { verifications, next: page.next } };
+    } catch (error) {
+      failed('intake: listing', error, response);
+      return unavailable('The verifications cannot be read now. Repeat the request.');
     }
   }
 
@@ -189,8 +267,8 @@ export function createIntake(deps: IntakeDependencies): Express {
     const { callbacks } = deps;
     const bound = callbacks?.of(partition) ?? null;
     if (!callbacks || !bound) return problem('not-found', 'No partition that takes callbacks has this name.');
-    const unreadable = await readWith(readBytes, request, response);
-    if (unreadable) return unreadable;
+    const read = await readBytes(request);
+    if ('unreadable' in read) return read.unreadable;
 
     const { token } = request.params;
     const proof = {
@@ -198,13 +276,13 @@ export function createIntake(deps: IntakeDependencies): Express {
         Object.entries(request.headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value]),
       ) as Record<string, string>,
       pathToken: token === undefined ? null : String(token),
-      rawBody: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
+      rawBody: read.bytes,
     };
     let receipt: Receipt;
     try {
       receipt = await within(timeLimitMs, receiveCallback(partition, bound, proof, { ...deps, callbacks }));
     } catch (error) {
-      events.emit('machinery:failed', { where: 'intake: storing a callback', error: asError(error) });
+      failed('intake: storing a callback', error, response);
       return unavailable('It is not known whether the callback was stored. Repeat it.');
     }
     switch (receipt.kind) {
@@ -234,7 +312,11 @@ export function createIntake(deps: IntakeDependencies): Express {
     );
   }
 
-  async function shown(record: VerificationRecord, client: IntakeClient): Promise<VerificationResource> {
+  async function shown(
+    record: VerificationRecord,
+    client: IntakeClient,
+    response: Response,
+  ): Promise<VerificationResource> {
     const resource = resourceOf(record);
     if (record.sealedDetails === null) return resource;
     if (client.resultsKey !== undefined) return { ...resource, details: record.sealedDetails };
@@ -242,31 +324,52 @@ export function createIntake(deps: IntakeDependencies): Express {
       return { ...resource, details: (await deps.openDetails?.(record.sealedDetails)) ?? null };
     } catch (error) {
       // What became of the code is worth showing without them; null says that there are some.
-      events.emit('machinery:failed', { where: 'intake: opening details', error: asError(error) });
+      failed('intake: opening details', error, response);
       return { ...resource, details: null };
     }
   }
 
-  /** Null when `request.body` is the parsed body, else the answer to one that cannot be read. */
-  async function readBody(request: Request, response: Response): Promise<Answer | null> {
-    const mediaType = (request.get('Content-Type') ?? '').split(';', 1)[0] ?? '';
-    if (mediaType.trim().toLowerCase() !== 'application/json') {
-      return problem('unsupported-media-type', 'The Content-Type must be application/json.');
+  async function readJson(request: Request): Promise<{ body: unknown } | { unreadable: Answer }> {
+    if (!JSON_TYPE.test(request.get('Content-Type') ?? '')) {
+      return { unreadable: problem('unsupported-media-type', 'The Content-Type must be application/json, in UTF-8.') };
     }
-    return await readWith(parseJson, request, response);
+    const read = await readBytes(request);
+    if ('unreadable' in read) return read;
+    try {
+      return { body: jsonOf(read.bytes) };
+    } catch {
+      return { unreadable: problem('malformed-json', 'The body must be one JSON object, in UTF-8.') };
+    }
   }
 
-  async function readWith(read: RequestHandler, request: Request, response: Response): Promise<Answer | null> {
-    const error = await new Promise<unknown>((resolve) => read(request, response, resolve));
-    if (error === undefined) return null;
-    switch ((error as { status?: unknown }).status) {
-      case 413:
-        return problem('body-too-large', `The body must have at most ${BODY_LIMIT_BYTES} bytes.`);
-      case 415:
-        return problem('unsupported-media-type', 'The body must be UTF-8 and have no Content-Encoding.');
-      default:
-        return problem('malformed-json', 'The body must be one JSON object.');
+  async function readBytes(request: Request): Promise<{ bytes: Buffer } | { unreadable: Answer }> {
+    const body = await readBody(request, { bytes: BODY_LIMIT_BYTES, ms: bodyTimeLimitMs });
+    switch (body.kind) {
+      case 'read':
+        return body;
+      case 'too_large':
+        return { unreadable: problem('body-too-large', `The body must have at most ${BODY_LIMIT_BYTES} bytes.`) };
+      case 'encoded':
+        return { unreadable: problem('unsupported-media-type', 'The body must have no Content-Encoding.') };
+      case 'too_slow':
+        return {
+          unreadable: problem('request-timeout', `The body must be here within ${bodyTimeLimitMs / 1_000} seconds.`, {
+            headers: { Connection: 'close' },
+          }),
+        };
+      case 'gone': // nobody will hear it
+        return { unreadable: problem('malformed-request', 'The body must be complete.') };
     }
+    return body satisfies never;
+  }
+
+  /** The request's id is the only thing that the log and its caller both know. */
+  function failed(where: string, error: unknown, response: Response): void {
+    events.emit('machinery:failed', {
+      where,
+      error: asError(error),
+      requestId: String(response.getHeader('X-Request-Id')),
+    });
   }
 
   /** The request, or every fault of it, that of its key among them. */
@@ -286,22 +389,6 @@ export function createIntake(deps: IntakeDependencies): Express {
 /** Something a waiting caller came for: an outcome, be it final or not. */
 function isDecided(record: VerificationRecord): boolean {
   return record.sequence >= 1 && (record.final || record.state === 'awaiting');
-}
-
-/** Every key is compared, in the same time, whichever it is and however much of it fits. */
-function authentication(clients: readonly IntakeClient[]): (request: Request) => IntakeClient | null {
-  const known = clients.map((client) => ({ client, digest: digestOf(client.apiKey.reveal()) }));
-  return (request) => {
-    const [, key = ''] = /^Bearer +(\S+) *$/i.exec(request.get('Authorization') ?? '') ?? [];
-    const digest = digestOf(key);
-    let found: IntakeClient | null = null;
-    for (const { client, digest: expected } of known) if (timingSafeEqual(digest, expected)) found = client;
-    return found;
-  };
-}
-
-function digestOf(key: string): Buffer {
-  return createHash('sha256').update(key).digest();
 }
 
 /** RFC 7240: `Prefer: wait=10`, alone or among others. What is no number of seconds is ignored, more than 30 is 30. */

@@ -58,6 +58,8 @@ export interface PartitionKeys {
   readonly workers: string;
   record(id: string): string;
   transaction(reference: string): string;
+  /** Ids of a client's verifications of one transaction, in the order of their acceptance. */
+  ofReference(client: string, reference: string): string;
   /** Holds the reference of the transaction that the provider also calls by this name. */
   alias(identifier: string): string;
   heartbeat(worker: string): string;
@@ -84,6 +86,7 @@ export function partitionKeys(partition: string): PartitionKeys {
     workers: `${prefix}:workers`,
     record: (id) => `${prefix}:v:${id}`,
     transaction: (reference) => `${prefix}:ref:${reference}`,
+    ofReference: (client, reference) => `${prefix}:of:${client}:${reference}`,
     alias: (identifier) => `${prefix}:alias:${identifier}`,
     heartbeat: (worker) => `${prefix}:worker:${worker}`,
     token: (call, cacheKey) => `${prefix}:token:${call}:${cacheKey}`,
@@ -95,8 +98,22 @@ export function resultsPrefix(queue: string): string {
   return `{${queue}}`;
 }
 
+/** The queue of what a client's own endpoint is to be told, in a slot of its own. */
+export function webhookQueueName(client: string): string {
+  return `otp-webhook-${client}`;
+}
+
+export function webhookQueuePrefix(client: string): string {
+  return `{otp-webhook-${client}}`;
+}
+
 export function claimKey(client: string, idempotencyKey: string): string {
   return `{idem-${client}}:${createHash('sha256').update(idempotencyKey).digest('hex')}`;
+}
+
+/** When a client's latest verifications were let in; in the slot of its claims. */
+export function clientRateKey(client: string): string {
+  return `{idem-${client}}:rate`;
 }
 
 /** Where published revisions are announced to waiting callers, as `<id>.<sequence>`. */

@@ -8,16 +8,23 @@ import { EventBus } from '../events.ts';
 import { providers } from '../providers/index.ts';
 import type { connectRedis, RedisSettings } from '../redis/connections.ts';
 import { Secret } from '../secret.ts';
-import { type Acceptance, type AcceptingClient, accept } from './accept.ts';
+import { type Acceptance, type AcceptingClient, acceptParsed } from './accept.ts';
 import { producerQueues } from './queues.ts';
 import { readVerification } from './reading.ts';
 import { resourceOf, type VerificationResource } from './record.ts';
-import { InvalidRequestError, idempotencyKeyProblem, type PartitionProfile } from './request.ts';
+import {
+  InvalidRequestError,
+  idempotencyKeyProblem,
+  type PartitionProfile,
+  parseRequest,
+  shown,
+  traceparentIn,
+} from './request.ts';
 import { publicKeySet, Sealer, type SealingKeySet, sealingKeySetSchema } from './sealing.ts';
 import { within } from './time-limit.ts';
 
 export interface ProducerOptions {
-  /** As it stands in the service's configuration: the key is also what idempotency fingerprints are made with. */
+  /** As it stands in the service's configuration, or its hash: idempotency fingerprints are made with that. */
   readonly client: { readonly id: string; readonly apiKey: string };
   readonly redis: string | RedisSettings;
   /** The service's JWK set or the path of its file; the public half is enough, and no other is kept. */
@@ -36,6 +43,13 @@ export interface Enqueued {
   readonly repeated: boolean;
 }
 
+export interface EnqueueOptions {
+  /** 1 to 255 visible ASCII characters. */
+  readonly idempotencyKey: string;
+  /** W3C Trace Context of the caller, handed back with every result. */
+  readonly traceparent?: string;
+}
+
 export interface Producer {
   /**
    * @throws InvalidRequestError, IdempotencyMismatchError, AcceptInProgressError, AcceptanceUnknownError
@@ -45,7 +59,7 @@ export interface Producer {
    *   { idempotencyKey: 'order-17-code-1' },
    * );
    */
-  enqueue(body: unknown, options: { readonly idempotencyKey: string }): Promise<Enqueued>;
+  enqueue(body: unknown, options: EnqueueOptions): Promise<Enqueued>;
   /**
    * The verification as it stands, or null when this client has none of that id. `details` stay sealed: to the client's
    * results key, or to the service's own, which GET opens.
@@ -83,12 +97,8 @@ const optionsSchema = z.looseObject({
 
 /** Everything that can be wrong with the options is said here, before a connection is opened. */
 export function producerOf(options: ProducerOptions, connect: typeof connectRedis): Producer {
-  const checked = optionsSchema.safeParse(options);
-  if (!checked.success) throw new Error(`createProducer: ${faultsIn(checked.error)}`);
+  const { client, partitions, keySet } = knowledgeOf(options, 'createProducer');
   const { timeLimitMs = TIME_LIMIT_MS, onError = () => {} } = options;
-  const client: AcceptingClient = { id: options.client.id, apiKey: new Secret(options.client.apiKey) };
-  const partitions = profilesOf(options.partitions);
-  const keySet = readKeySet(options.sealingKeys);
 
   const redis = connect(options.redis, 'producer', { onError, name: 'otp-producer' });
   const queues = producerQueues(redis);
@@ -96,10 +106,12 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
   sealer.catch(() => {}); // told by the first enqueue
   let closing: Promise<void> | null = null;
 
-  async function enqueue(body: unknown, { idempotencyKey }: { readonly idempotencyKey: string }): Promise<Enqueued> {
+  async function enqueue(body: unknown, { idempotencyKey, traceparent }: EnqueueOptions): Promise<Enqueued> {
     const keyProblem = idempotencyKeyProblem(idempotencyKey);
     if (keyProblem !== null) throw new InvalidRequestError([{ field: 'idempotencyKey', problem: keyProblem }]);
-    const accepting = accept(client, idempotencyKey, asJson(body), {
+    const json = asJson(body);
+    const request = { ...parseRequest(json, partitions), traceparent: traceparentIn(traceparent) };
+    const accepting = acceptParsed(client, idempotencyKey, json, request, {
       redis,
       sealer: await sealer,
       events: new EventBus(),
@@ -146,13 +158,36 @@ function enqueuedOf(acceptance: Acceptance): Enqueued {
         'the same request is being accepted right now: repeat it with the same idempotencyKey',
       );
     case 'backlogged':
+    case 'limited':
       throw new Error('the library turns nothing away, so it was given somebody else’s answer');
   }
   return acceptance satisfies never;
 }
 
+/** What it takes to make a verification of a request, without a connection to anything. */
+export interface ProducerKnowledge {
+  readonly client: AcceptingClient;
+  readonly partitions: ReadonlyMap<string, PartitionProfile>;
+  /** Without any private part. */
+  readonly keySet: SealingKeySet;
+}
+
+/** @throws Error that begins with the name of the function that was given the options */
+export function knowledgeOf(
+  options: Pick<ProducerOptions, 'client' | 'sealingKeys' | 'partitions'>,
+  givenTo: string,
+): ProducerKnowledge {
+  const checked = optionsSchema.safeParse(options);
+  if (!checked.success) throw new Error(`${givenTo}: ${faultsIn(checked.error)}`);
+  return {
+    client: { id: options.client.id, apiKey: new Secret(options.client.apiKey) },
+    partitions: profilesOf(options.partitions, givenTo),
+    keySet: readKeySet(options.sealingKeys, givenTo),
+  };
+}
+
 /** What HTTP would have carried, without undefined and with dates as text: one body is one request, either way in. */
-function asJson(body: unknown): unknown {
+export function asJson(body: unknown): unknown {
   try {
     return JSON.parse(JSON.stringify(body) ?? 'null');
   } catch {
@@ -160,36 +195,41 @@ function asJson(body: unknown): unknown {
   }
 }
 
-function profilesOf(partitions: ProducerOptions['partitions']): ReadonlyMap<string, PartitionProfile> {
+function profilesOf(partitions: ProducerOptions['partitions'], givenTo: string): ReadonlyMap<string, PartitionProfile> {
   return new Map(
     Object.entries(partitions).map(([name, { adapter = name, otpLifetimeMs = 300_000 }]) => {
       const definition = Object.hasOwn(providers, adapter) ? providers[adapter] : undefined;
       if (!definition) {
         const known = Object.keys(providers).join(', ');
-        throw new Error(`createProducer: partitions.${name}.adapter must be one of ${known}`);
+        throw new Error(`${givenTo}: partitions.${name}.adapter must be one of ${known}`);
       }
       return [name, { name, definition, otpLifetimeMs }];
     }),
   );
 }
 
-function readKeySet(given: unknown): SealingKeySet {
-  const parsed = sealingKeySetSchema.safeParse(typeof given === 'string' ? readJsonFile(given) : given);
+function readKeySet(given: unknown, givenTo: string): SealingKeySet {
+  const parsed = sealingKeySetSchema.safeParse(typeof given === 'string' ? readJsonFile(given, givenTo) : given);
   if (parsed.success) return publicKeySet(parsed.data);
-  throw new Error(`createProducer: sealingKeys must be a JWK set of X25519 keys: ${faultsIn(parsed.error)}`);
+  throw new Error(`${givenTo}: sealingKeys must be a JWK set of X25519 keys: ${faultsIn(parsed.error)}`);
 }
 
-function readJsonFile(path: string): unknown {
+function readJsonFile(path: string, givenTo: string): unknown {
   try {
     return JSON.parse(readFileSync(path, 'utf8'));
   } catch (error) {
     // The cause of a parser may quote the file, and the file may hold private keys.
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'it is no JSON';
-    throw new Error(`createProducer: the file of sealingKeys cannot be read: ${code}`);
+    throw new Error(`${givenTo}: the file of sealingKeys cannot be read: ${code}`);
   }
 }
 
 /** Paths and expectations, never a value. */
 function faultsIn(error: z.ZodError): string {
-  return error.issues.map(({ path, message }) => `${path.join('.') || 'options'}: ${message}`).join('; ');
+  const faults = error.issues.map((issue) => {
+    const path = issue.path.map((part) => (typeof part === 'number' ? part : shown(String(part))));
+    const fault = issue.code === 'unrecognized_keys' ? 'has a key that is not known' : issue.message;
+    return `${path.join('.') || 'options'}: ${fault}`;
+  });
+  return faults.join('; ');
 }

@@ -5,11 +5,23 @@
  *
  *   queued -> sending -> queued (provably not sent) | awaiting (accepted and pending, or unknown) | settled
  */
-import type { Amount, NextStep, Operation, Params, Reason } from '../providers/provider.ts';
+import {
+  type Amount,
+  NEXT_STEPS,
+  type NextStep,
+  OPERATIONS,
+  type Operation,
+  type Params,
+  REASONS,
+  type Reason,
+} from '../providers/provider.ts';
 
-export type State = 'queued' | 'sending' | 'awaiting' | 'settled';
-export type OtpOutcome = 'accepted' | 'rejected' | 'not_submitted' | 'unknown';
-export type TransactionOutcome = 'succeeded' | 'failed' | 'pending' | 'unknown' | 'none';
+const STATES = ['queued', 'sending', 'awaiting', 'settled'] as const;
+export type State = (typeof STATES)[number];
+const OTP_OUTCOMES = ['accepted', 'rejected', 'not_submitted', 'unknown'] as const;
+export type OtpOutcome = (typeof OTP_OUTCOMES)[number];
+const TRANSACTION_OUTCOMES = ['succeeded', 'failed', 'pending', 'unknown', 'none'] as const;
+export type TransactionOutcome = (typeof TRANSACTION_OUTCOMES)[number];
 
 /** What is known of a verification at the end of a step: the part of the resource that a verdict decides. */
 export interface Standing {
@@ -34,6 +46,8 @@ export interface VerificationRecord {
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly amount: Amount | null;
   readonly plainParams: Params;
+  /** W3C Trace Context of the request, where it came with one. */
+  readonly traceparent: string | null;
   /** Compact JWE; null as soon as the code can no longer be sent. */
   readonly sealedCode: string | null;
   /** Keyed hash of the code; tells "the same code again" without telling the code. */
@@ -85,27 +99,72 @@ export interface HistoryEntry {
 
 export type RawRecord = Readonly<Record<string, string>>;
 
+/** Somebody else has written into the journal, or has taken something out of it. */
+export class RecordError extends Error {
+  override readonly name = 'RecordError';
+
+  /** Names the field and never what it holds, which may be a customer's. */
+  constructor(id: string, field: string, expected: string) {
+    super(`the record of ${id} cannot be read: its ${field} must be ${expected}`);
+  }
+}
+
+/** Null where there is none. @throws RecordError */
 export function readRecord(id: string, partition: string, raw: RawRecord): VerificationRecord | null {
   if (raw.state === undefined) return null;
-  const number = (field: string): number => Number(raw[field] ?? 0);
+  const number = (field: string): number => {
+    const value = Number(raw[field] ?? 0);
+    if (Number.isFinite(value) && Math.abs(value) <= LATEST_TIME) return value;
+    throw new RecordError(id, field, 'a number');
+  };
   const text = (field: string): string | null => raw[field] ?? null;
-  const head = JSON.parse(raw.head ?? '{}') as Pick<VerificationRecord, 'metadata' | 'amount' | 'plainParams'>;
+  const word = <Word extends string>(field: string, words: readonly Word[]): Word => {
+    const found = words.find((one) => one === raw[field]);
+    if (found !== undefined) return found;
+    throw new RecordError(id, field, `one of ${words.join(', ')}`);
+  };
+  const json = (field: string, value: string): unknown => {
+    try {
+      return JSON.parse(value);
+    } catch {
+      throw new RecordError(id, field, 'JSON'); // the parser's own message would quote it
+    }
+  };
+  const head = json('head', raw.head ?? '{}');
+  if (!isMapping(head)) throw new RecordError(id, 'head', 'a JSON object');
+  const { metadata = {}, amount = null, plainParams = {}, traceparent = null } = head;
+  if (!isMapping(metadata)) throw new RecordError(id, 'head.metadata', 'a JSON object');
+  if (!isMapping(plainParams)) throw new RecordError(id, 'head.plainParams', 'a JSON object');
+  if (traceparent !== null && typeof traceparent !== 'string') throw new RecordError(id, 'head.traceparent', 'a text');
+  if (!isAmount(amount)) throw new RecordError(id, 'head.amount', 'an amount');
+  const identifiers = json('identifiers', raw.identifiers ?? '[]');
+  if (!Array.isArray(identifiers) || identifiers.some((one) => typeof one !== 'string')) {
+    throw new RecordError(id, 'identifiers', 'a list of texts');
+  }
+  // History is kept as JSON lines, so that a script appends without parsing.
+  const lines = (raw.history ?? '').split('\n').filter((line) => line !== '');
+  const history = lines.map((line): HistoryEntry => {
+    const entry = json('history', line);
+    if (isHistoryEntry(entry)) return entry;
+    throw new RecordError(id, 'history', 'lines with a time and an event');
+  });
   return {
     id,
     partition,
-    operation: raw.operation as Operation,
+    operation: word('operation', OPERATIONS),
     client: raw.client ?? '',
     reference: raw.reference ?? '',
     createdAt: number('createdAt'),
     updatedAt: number('updatedAt'),
     expiresAt: number('expiresAt'),
-    metadata: head.metadata,
-    amount: head.amount,
-    plainParams: head.plainParams,
+    metadata,
+    amount,
+    plainParams,
+    traceparent,
     sealedCode: text('code'),
     codePrint: raw.codePrint ?? '',
     claimKey: raw.claim ?? '',
-    state: raw.state as State,
+    state: word('state', STATES),
     revision: number('revision'),
     sequence: number('sequence'),
     final: raw.final === '1',
@@ -122,10 +181,10 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
       raw.otp === undefined
         ? null
         : {
-            otp: raw.otp as OtpOutcome,
-            transaction: raw.transaction as TransactionOutcome,
-            reason: text('reason') as Reason | null,
-            nextStep: raw.nextStep as NextStep,
+            otp: word('otp', OTP_OUTCOMES),
+            transaction: word('transaction', TRANSACTION_OUTCOMES),
+            reason: raw.reason === undefined ? null : word('reason', REASONS),
+            nextStep: word('nextStep', NEXT_STEPS),
             providerCode: text('providerCode'),
           },
     attemptsRemaining: raw.attemptsRemaining === undefined ? null : number('attemptsRemaining'),
@@ -135,18 +194,29 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
     inquiries: number('inquiries'),
     nextInquiryAt: number('nextInquiryAt'),
     notPaidAt: number('notPaidAt'),
-    identifiers: JSON.parse(raw.identifiers ?? '[]') as string[],
+    identifiers,
     sealedDetails: text('details'),
-    history: readHistory(raw.history),
+    history,
   };
 }
 
-/** History is kept as JSON lines, so that a script appends without parsing. */
-function readHistory(lines: string | undefined): HistoryEntry[] {
-  return (lines ?? '')
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as HistoryEntry);
+/** In Unix milliseconds, as far as a Date reaches (ECMAScript §21.4.1.1). */
+const LATEST_TIME = 8.64e15;
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isAmount(value: unknown): value is Amount | null {
+  return value === null || (isMapping(value) && typeof value.value === 'string' && typeof value.currency === 'string');
+}
+
+function isHistoryEntry(value: unknown): value is HistoryEntry {
+  return isMapping(value) && isTime(value.at) && typeof value.event === 'string';
+}
+
+function isTime(value: unknown): boolean {
+  return typeof value === 'number' && Math.abs(value) <= LATEST_TIME;
 }
 
 /** The verification as clients, consoles and results show it. Times are ISO 8601 in UTC. */

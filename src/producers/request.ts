@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { type Amount, OPERATIONS, type Operation, type Params, type Provider } from '../providers/provider.ts';
 import { Secret } from '../secret.ts';
+import { amountSchema, metadataSchema } from './resource-schema.ts';
 
 /** What a producer knows of a partition: no credentials. */
 export interface PartitionProfile {
@@ -20,6 +21,8 @@ export interface VerificationRequest {
   /** Unix ms, or null for the partition's `otpLifetimeMs`. */
   readonly expiresAt: number | null;
   readonly metadata: Readonly<Record<string, unknown>>;
+  /** W3C Trace Context of whoever asks, handed back with every result; no part of what makes a request the same. */
+  readonly traceparent: string | null;
 }
 
 /** `field` is a path into the request body (`params.uuid`); `problem` says what was expected. */
@@ -42,7 +45,8 @@ const METADATA_MAX_BYTES = 4_096;
 const DEEPEST = 32;
 const IDEMPOTENCY_KEY = /^[!-~]{1,255}$/;
 
-const bodySchema = z.strictObject({
+/** What every request has; `params` are the provider's own, judged by the operation's schema. */
+export const requestSchema = z.strictObject({
   provider: z.string(),
   operation: z.enum(OPERATIONS).default('verify'),
   otp: z
@@ -50,17 +54,11 @@ const bodySchema = z.strictObject({
     .regex(/^[0-9A-Za-z]{4,10}$/, 'must be a string of 4 to 10 characters of 0-9, A-Z, a-z')
     .optional(),
   params: z.record(z.string(), z.unknown()),
-  amount: z
-    .strictObject({
-      value: z.string().regex(/^\d{1,15}(\.\d{1,8})?$/, 'must be a decimal string such as "100.00"'),
-      currency: z.string().regex(/^[A-Z]{3}$/, 'must be an ISO 4217 code such as "NGN"'),
-    })
-    .optional(),
+  amount: amountSchema.optional(),
   expiresAt: z.iso.datetime({ offset: true }).optional(),
-  metadata: z
-    .record(z.string(), z.unknown())
+  metadata: metadataSchema
     .refine(
-      (metadata) => JSON.stringify(metadata).length <= METADATA_MAX_BYTES,
+      (metadata) => Buffer.byteLength(JSON.stringify(metadata)) <= METADATA_MAX_BYTES,
       `must be at most ${METADATA_MAX_BYTES} bytes of JSON`,
     )
     .default({}),
@@ -75,8 +73,12 @@ export function parseRequest(body: unknown, partitions: ReadonlyMap<string, Part
   if (isDeeperThan(body, DEEPEST)) {
     throw new InvalidRequestError([{ field: '(body)', problem: `must not be nested deeper than ${DEEPEST} levels` }]);
   }
+  // A schema would pass over it in silence, and what was asked for would not be what is kept.
+  if (names(body, '__proto__')) {
+    throw new InvalidRequestError([{ field: '(body)', problem: 'must have no member that is named __proto__' }]);
+  }
   const faults: FieldFault[] = [];
-  const parsed = bodySchema.safeParse(body);
+  const parsed = requestSchema.safeParse(body);
   if (!parsed.success) faults.push(...faultsOf(parsed.error, []));
 
   // The params are checked even when other fields are faulty, so that one answer names everything.
@@ -117,7 +119,14 @@ export function parseRequest(body: unknown, partitions: ReadonlyMap<string, Part
     amount: amount ?? null,
     expiresAt: expiresAt === undefined ? null : Date.parse(expiresAt),
     metadata,
+    traceparent: null,
   };
+}
+
+/** Version 00 of https://www.w3.org/TR/trace-context/; anything else is passed over, as that standard asks. */
+export function traceparentIn(header: string | undefined): string | null {
+  const valid = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
+  return header !== undefined && valid.test(header) ? header : null;
 }
 
 /** What is wrong with an idempotency key, or null. */
@@ -136,13 +145,24 @@ function isDeeperThan(value: unknown, levels: number): boolean {
   return false;
 }
 
+/** Whether anything in it has a member of that name; only for what is known to be nested a few levels deep. */
+function names(value: unknown, name: string): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.hasOwn(value, name) || Object.values(value).some((inner) => names(inner, name));
+}
+
+/** A code may have lost its place and stand where a name should: only what looks like a name is repeated. */
+export function shown(name: string): string {
+  return /^[A-Za-z][A-Za-z_-]{0,63}$/.test(name) ? name : `(a name of ${name.length} characters)`;
+}
+
 /** zod's messages say what was expected and the type that came, never the value; enum and regex issues are reworded for that. */
 function faultsOf(error: z.ZodError, at: readonly string[]): FieldFault[] {
   return error.issues.flatMap((issue) => {
     const field = [...at, ...issue.path.map(String)].join('.') || '(body)';
     if (issue.code === 'unrecognized_keys') {
       return issue.keys.map((key) => ({
-        field: [...at, ...issue.path.map(String), key].join('.'),
+        field: [...at, ...issue.path.map(String), shown(key)].join('.'),
         problem: 'is not a known field',
       }));
     }

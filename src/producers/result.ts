@@ -22,6 +22,8 @@ export interface ResultEvent {
   /** Who enqueued the verification. */
   readonly client: string;
   readonly datacontenttype: 'application/json';
+  /** The Distributed Tracing extension of CloudEvents: the trace of the request, where it came with one. */
+  readonly traceparent?: string;
   /** `details`, where there are any, is a compact JWE to the client's results key, and absent without such a key. */
   readonly data: Omit<VerificationResource, 'history'>;
 }
@@ -47,6 +49,7 @@ export function resultEventOf(
     time: isoTime(record.updatedAt),
     client,
     datacontenttype: 'application/json',
+    ...(record.traceparent === null ? {} : { traceparent: record.traceparent }),
     data: includeDetails && record.sealedDetails !== null ? { ...data, details: record.sealedDetails } : data,
   };
 }

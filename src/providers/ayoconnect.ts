@@ -46,7 +46,9 @@ import {
   type TokenAnswer,
 } from './provider.ts';
 import {
+  bearerToken,
   callbackReading,
+  capitals,
   httpCode,
   NO_WORD,
   nothing,
@@ -118,7 +120,7 @@ const snapAnswer = z.object({
   originalReferenceNo: z.string().nullish(),
 });
 
-const tokenResponse = z.object({ accessToken: z.string().min(1), expiresIn: seconds });
+const tokenResponse = z.object({ accessToken: bearerToken, expiresIn: seconds });
 
 /** SNAP's form of an amount. That the status call reports one, and under which of the two names, is inferred. */
 const snapAmount = z.object({ value: z.string(), currency: z.string().nullish() }).nullish();
@@ -472,7 +474,7 @@ function interpretStatus(response: HttpResponse): Finding {
 function statusFinding(answer: z.output<typeof statusAnswer>, unshown: string): Finding {
   const status = answer.latestTransactionStatus;
   const providerCode = /^\d\d$/.test(status) ? status : (plainWord(status.replaceAll(' ', '_')) ?? unshown);
-  switch (status.toUpperCase()) {
+  switch (capitals(status)) {
     case '00':
     case 'SUCCESS': {
       const amounts = statusAmounts(answer);

@@ -33,6 +33,13 @@ export const anyPath = z
   .max(512)
   .regex(/^\/[\x21-\x22\x24-\x7e]*$/, 'must begin with / and contain no space and no #');
 
+/** What a provider tells besides, kept as it came; left out where it is nested so deep that nobody could write it down. */
+export const besides = z
+  .unknown()
+  .refine((value) => value === undefined || isJson(value, 8))
+  .optional()
+  .catch(undefined);
+
 /** A JSON object handed on to the provider as it stands: small, flat enough, and nothing that JSON could not say. */
 export const passThroughObject = z
   .record(z.string(), z.unknown())

@@ -24,6 +24,7 @@ import { headerText, identifier, path } from './fields.ts';
 import { type Context, defineProvider, type Finding, type Outcome } from './provider.ts';
 import {
   callbackReading,
+  capitals,
   compareDecimals,
   decimal,
   nothing,
@@ -101,7 +102,7 @@ export const helloClever = defineProvider<Credentials, Options>({
       interpret(context, response): Outcome {
         switch (response.status) {
           case 200: // a sibling endpoint writes "ok", so case does not matter
-            if (read(confirmation, response.body)?.status.toLowerCase() !== 'ok') return undocumented(response);
+            if (capitals(read(confirmation, response.body)?.status ?? '') !== 'OK') return undocumented(response);
             return { kind: 'accepted', transaction: 'pending', nextStep: 'approve_on_phone', providerCode: 'Ok' };
           case 400: // the status is documented and the body is not: the code was not taken, why is not said
             return {

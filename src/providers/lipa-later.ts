@@ -20,9 +20,9 @@
 import { z } from 'zod';
 import { Secret, secretText } from '../secret.ts';
 import { codeOf, tokenOf } from './building.ts';
-import { identifier, path, text } from './fields.ts';
+import { besides, identifier, path, text } from './fields.ts';
 import { defineProvider, type HttpResponse, type Outcome, type Stamp } from './provider.ts';
-import { httpCode, read, retryAfter, seconds, serverFault, undocumented } from './reading.ts';
+import { bearerToken, httpCode, read, retryAfter, seconds, serverFault, undocumented } from './reading.ts';
 
 const credentials = z.strictObject({ clientId: text(256), clientSecret: secretText });
 type Credentials = z.output<typeof credentials>;
@@ -77,17 +77,17 @@ const verified = z.object({
   status: bodyStatus,
   data: z.object({
     id: z.union([z.string().min(1), z.number()]),
-    credit_limit: z.unknown().optional(),
-    available_limit: z.unknown().optional(),
-    credit_limit_status: z.unknown().optional(),
-    payment_terms: z.unknown().optional(),
+    credit_limit: besides,
+    available_limit: besides,
+    credit_limit_status: besides,
+    payment_terms: besides,
   }),
 });
 
 /** No member is required: that the body is a JSON object is what is asked. */
 const problem = z.object({ title: z.string().optional().catch(undefined) });
 
-const tokenResponse = z.object({ access_token: z.string().min(1), expires_in: seconds });
+const tokenResponse = z.object({ access_token: bearerToken, expires_in: seconds });
 
 export const lipaLater = defineProvider<Credentials, Options>({
   adapter: 'lipa-later',

@@ -3,11 +3,15 @@
  * read is null, and what is not documented is `unknown`.
  */
 import { z } from 'zod';
+import { headerText } from './fields.ts';
 import type { CallbackReading, Finding, HttpResponse, Outcome, ReportedAmount, TokenCall } from './provider.ts';
 
-/** The body as `schema` describes it, or null. The content type is not asked: providers get it wrong. */
+/**
+ * The body as `schema` describes it, or null. The content type is not asked: providers get it wrong. A body in which a
+ * name stands twice in one object is null as well: it may say yes and no at once.
+ */
 export function read<T>(schema: z.ZodType<T>, body: string): T | null {
-  return matched(schema, () => JSON.parse(body));
+  return matched(schema, body, (json) => JSON.parse(json));
 }
 
 /**
@@ -15,21 +19,46 @@ export function read<T>(schema: z.ZodType<T>, body: string): T | null {
  * would not keep, and `450` and `"450"` read alike.
  */
 export function readExact<T>(schema: z.ZodType<T>, body: string): T | null {
-  return matched(schema, () => {
-    JSON.parse(body); // only what is JSON may be rewritten
-    return JSON.parse(body.replace(STRING_OR_NUMBER, (token) => (token.startsWith('"') ? token : `"${token}"`)));
+  return matched(schema, body, (json) => {
+    JSON.parse(json); // only what is JSON may be rewritten
+    return JSON.parse(json.replace(STRING_OR_NUMBER, (token) => (token.startsWith('"') ? token : `"${token}"`)));
   });
 }
 
 const STRING_OR_NUMBER = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 
-function matched<T>(schema: z.ZodType<T>, parse: () => unknown): T | null {
+function matched<T>(schema: z.ZodType<T>, body: string, parse: (json: string) => unknown): T | null {
   try {
-    const result = schema.safeParse(parse());
-    return result.success ? result.data : null;
+    const result = schema.safeParse(parse(body));
+    return result.success && !repeatsName(body) ? result.data : null;
   } catch {
     return null;
   }
+}
+
+/** A string, and the colon behind it if it is a name; or the beginning or the end of an object or a list. */
+const STRING_OR_BRACKET = /("[^"\\]*(?:\\.[^"\\]*)*")(?=\s*(:?))|[{}[\]]/g;
+
+/** Which of two members of one name counts, JSON leaves open (RFC 8259 §4). */
+function repeatsName(json: string): boolean {
+  const open: Set<string>[] = [];
+  for (const [token, text, colon] of json.matchAll(STRING_OR_BRACKET)) {
+    if (text === undefined) {
+      if (token === '{' || token === '[') open.push(new Set());
+      else open.pop();
+    } else if (colon === ':') {
+      const names = open.at(-1);
+      const name: string = JSON.parse(text);
+      if (names?.has(name)) return true;
+      names?.add(name);
+    }
+  }
+  return false;
+}
+
+/** In capitals, as far as a to z go: `toUpperCase` makes SUCCESS of letters that are none of its own (ſ, ß) as well. */
+export function capitals(word: string): string {
+  return word.replace(/[a-z]/g, (letter) => letter.toUpperCase());
 }
 
 /** `100`, `100.00`, and `1E+2` as `100`; null for a sign, a separator or anything else that is not a plain decimal. */
@@ -74,7 +103,7 @@ export function reportedAmounts(
   return amounts;
 }
 
-/** A lifetime that an answer gives in seconds, as a number or in digits. */
+/** A lifetime that an answer gives in seconds, as a number or in digits; whole seconds, because Redis counts no parts. */
 export const seconds = z
   .union([
     z.number(),
@@ -83,7 +112,11 @@ export const seconds = z
       .regex(/^\d{1,9}$/)
       .transform(Number),
   ])
-  .refine((value) => value > 0 && value < 1e9);
+  .refine((value) => value >= 1 && value < 1e9)
+  .transform(Math.floor);
+
+/** A token of theirs, to be sent back in a header: what no header can carry is none, and would be kept for its life. */
+export const bearerToken = headerText(8_192);
 
 export function httpCode(response: HttpResponse): string {
   return `HTTP_${response.status}`;

@@ -46,7 +46,7 @@ export function connectRedis(
   { onError, name = `otp-${profile}` }: ConnectOptions,
 ): RedisConnection {
   const connection = endsWhenTold(
-    new Redis(urlOf(settings), {
+    new Redis(readable(urlOf(settings)), {
       ...optionsOf(profile),
       connectionName: name,
       replyMapping: 'legacy', // the other mapping breaks BullMQ's QueueEvents
@@ -71,6 +71,7 @@ export function connectRedis(
 function endsWhenTold(connection: Redis): Redis {
   const disconnect = connection.disconnect.bind(connection);
   const duplicate = connection.duplicate.bind(connection);
+  connection.on('error', forgetCommand);
   connection.disconnect = (reconnect = false) => {
     const betweenTries = connection.status === 'reconnecting';
     disconnect(reconnect);
@@ -81,6 +82,18 @@ function endsWhenTold(connection: Redis): Redis {
   connection.duplicate = ((override?: Partial<RedisOptions>) =>
     endsWhenTold(duplicate(override))) as Redis['duplicate'];
   return connection;
+}
+
+/** The platform's own error would repeat the url, and there may be a password in it. */
+function readable(url: string): string {
+  if (url.includes('://') && !URL.canParse(url))
+    throw new Error('redis: the url cannot be read: it must be like redis://:password@host:6379');
+  return url;
+}
+
+/** A login that was refused carries its command, and the command's arguments are the password. */
+function forgetCommand(error: Error): void {
+  delete (error as { command?: unknown }).command;
 }
 
 function urlOf(settings: string | RedisSettings): string {

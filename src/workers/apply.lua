@@ -59,8 +59,11 @@ else
       redis.call('HDEL', KEYS[4], 'next:' .. heir)
     else
       redis.call('HDEL', KEYS[4], 'holder')
-      redis.call('PEXPIRE', KEYS[4], change.retentionMs)
     end
+  end
+  -- What nobody holds ends in time, also where a code sent anew had it forgotten and this change has made it again.
+  if reference.release and redis.call('HEXISTS', KEYS[4], 'holder') == 0 then
+    redis.call('PEXPIRE', KEYS[4], change.retentionMs)
   end
 end
 

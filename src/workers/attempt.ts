@@ -9,7 +9,15 @@
 import { asError, type EventBus } from '../events.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import { type Opener, openCode, SealError, type SealedCode } from '../producers/sealing.ts';
-import type { BoundProvider, Call, Finding, Outcome, Stamp, Verification } from '../providers/provider.ts';
+import type {
+  BoundOperation,
+  BoundProvider,
+  Call,
+  Finding,
+  Outcome,
+  Stamp,
+  Verification,
+} from '../providers/provider.ts';
 import { Secret } from '../secret.ts';
 import type { Facts } from './change.ts';
 import type { Evidence } from './decide.ts';
@@ -50,6 +58,7 @@ export async function attempt(id: string, deps: AttemptDependencies): Promise<Ne
 
   const tokens = await tokensFor(id, deps);
   if (tokens.kind === 'unavailable') return await withoutTokens(id, tokens, deps);
+  if (tokens.kind === 'no_key') return await setAside(tokens.record, tokens.kid, deps);
 
   const beginning = await journal.begin(id);
   switch (beginning.is) {
@@ -191,13 +200,9 @@ async function submit(
   try {
     code = await openCode(deps.opener, record.sealedCode, id, partition);
   } catch (error) {
-    // Another worker may hold the key; the deadline still holds.
-    events.emit('seal:unopened', {
-      id,
-      partition,
-      fault: error instanceof SealError ? error.message : 'not a SealError',
-    });
-    return notSent('CANNOT_OPEN', true);
+    tellUnopened(id, error, deps);
+    const kid = error instanceof SealError ? error.missingKid : null;
+    return kid === null ? notSent('CANNOT_OPEN', true) : [{ from: 'no_key' }, { kid }];
   }
 
   let reply: Reply;
@@ -264,23 +269,48 @@ function notSent(code: string, remediable: boolean): [Evidence, Facts] {
   return [{ from: 'not_sent', code, remediable }, { code }];
 }
 
-/** Provider tokens are fetched before begin. Only a token per customer needs a look into the sealed parameters first. */
-async function tokensFor(id: string, deps: AttemptDependencies): Promise<Tokens> {
+type Beforehand = Tokens | { readonly kind: 'no_key'; readonly record: VerificationRecord; readonly kid: string };
+
+/**
+ * Provider tokens are fetched before begin. Only a token per customer needs a look into the sealed parameters first; and
+ * a worker that is known to lack a key looks first, so that what it cannot open costs no attempt and no rate token.
+ */
+async function tokensFor(id: string, deps: AttemptDependencies): Promise<Beforehand> {
   const { provider, journal, sessions, opener, partition } = deps;
   const operation = provider.operations.verify;
-  if (!operation || Object.keys(provider.tokens).length === 0) return { kind: 'ready', tokens: {} };
-  if (!operation.tokensNeedParams) return await sessions.tokens(operation.tokens(null), null);
+  const needed = operation && Object.keys(provider.tokens).length > 0 ? operation : null;
+  if (!needed?.tokensNeedParams && !opener.lacksKeys) return await plainTokens(needed, sessions);
 
   const record = await journal.read(id);
-  if (record?.state !== 'queued' || record.sealedCode === null)
-    return { kind: 'unavailable', code: 'NOT_QUEUED', remediable: true };
+  const sealed = record?.state === 'queued' ? record.sealedCode : null;
+  const kid = sealed === null ? null : opener.missingKid(sealed);
+  if (record && kid !== null) return { kind: 'no_key', record, kid };
+  if (!needed?.tokensNeedParams) return await plainTokens(needed, sessions);
+  if (sealed === null) return { kind: 'unavailable', code: 'NOT_QUEUED', remediable: true };
   try {
-    const { params } = await openCode(opener, record.sealedCode, id, partition);
-    return await sessions.tokens(operation.tokens(params), params);
+    const { params } = await openCode(opener, sealed, id, partition);
+    return await sessions.tokens(needed.tokens(params), params);
   } catch (error) {
-    if (error instanceof SealError) return { kind: 'unavailable', code: 'CANNOT_OPEN', remediable: true };
-    throw error;
+    if (!(error instanceof SealError)) throw error;
+    tellUnopened(id, error, deps);
+    return { kind: 'unavailable', code: 'CANNOT_OPEN', remediable: true };
   }
+}
+
+async function plainTokens(operation: BoundOperation | null, sessions: Sessions): Promise<Tokens> {
+  return operation ? await sessions.tokens(operation.tokens(null), null) : { kind: 'ready', tokens: {} };
+}
+
+/** Another worker may have the key, or it may yet come; the deadline still holds. */
+async function setAside(record: VerificationRecord, kid: string, deps: AttemptDependencies): Promise<Next> {
+  if (record.notBefore > deps.journal.now()) return { do: 'later', at: record.notBefore }; // a doubled job
+  tellUnopened(record.id, new SealError(`no key with kid ${kid}`, kid), deps);
+  return await conclude(record, { from: 'no_key' }, { kid }, {}, deps);
+}
+
+function tellUnopened(id: string, error: unknown, { events, partition }: AttemptDependencies): void {
+  const fault = error instanceof SealError ? error.message : 'not a SealError';
+  events.emit('seal:unopened', { id, partition, fault });
 }
 
 /** No token, so nothing can be submitted: what is still queued waits or ends, what is further on is left alone. */

@@ -12,6 +12,8 @@ export const IN_FLIGHT_GRACE_MS = 10_000;
 const INQUIRY_SEEN_WITHIN_MS = 5_000;
 /** More than a record ever has. */
 const REVISIONS_PASSED_OVER = 1_000;
+/** What the history says of a code that nobody had the key for. */
+const SET_ASIDE = 'set_aside';
 /** For apply.lua: the record's place in the due set stays as it is. */
 const DUE_UNCHANGED = -1;
 
@@ -97,6 +99,7 @@ export function situationOf(
     needsReview: record.needsReview,
     attemptsRemaining: record.attemptsRemaining,
     hinted: record.hinted,
+    setAside: record.history.at(-1)?.event === SET_ASIDE,
     overtaken,
     random,
   };
@@ -118,6 +121,8 @@ export function eventOf(evidence: Evidence): string {
       return 'rolled_back';
     case 'deadline':
       return 'deadline_passed';
+    case 'no_key':
+      return SET_ASIDE;
     case 'reference':
       return evidence.reason;
     case 'not_sent':

@@ -17,6 +17,9 @@ import { backoffMs } from './backoff.ts';
 /** Timers of two machines never agree to the millisecond: a scheduled question may be put this much early. */
 const ASKED_EARLY_MS = 100;
 
+/** A code for which the key is missing is tried again this much later at the latest: the key may have come. */
+const KEY_AGAIN_MS = 10_000;
+
 /** A callback that came before the answer, at a provider without an inquiry, is brought again this much later. */
 const CALLBACK_AGAIN_MS = 3_000;
 
@@ -25,6 +28,8 @@ export type Evidence =
   | { readonly from: 'answer'; readonly outcome: Outcome }
   /** Proved: no header of the submission was handed to a socket. `code` is an error code, never a message. */
   | { readonly from: 'not_sent'; readonly code: string; readonly remediable: boolean; readonly retryAfterMs?: number }
+  /** This worker has not the key to which the code is sealed. Another may, or it may yet come. */
+  | { readonly from: 'no_key' }
   | { readonly from: 'lost'; readonly code: string }
   /** The worker that held the right to send is gone without a word. */
   | { readonly from: 'owner_dead' }
@@ -82,6 +87,13 @@ export interface Situation {
   /** A callback has come while the attempt was still under way: the inquiry need not wait for its schedule. */
   readonly hinted: boolean;
   /**
+   * It may have been submitted, nobody knows; and another verification of the same transaction may be the one that was.
+   * Only after Redis has lost what it was told.
+   */
+  readonly contested?: boolean;
+  /** The last that became known of it: nobody who had it in hand had the key. */
+  readonly setAside?: boolean;
+  /**
    * The record has left the point that the evidence speaks of: another attempt is under way, or none any more. Then
    * only a yes or a no still says something of it.
    */
@@ -137,12 +149,15 @@ export function decide(evidence: Evidence, situation: Situation, policy: Policy)
       return onAnswer(evidence.outcome, situation, policy);
     case 'not_sent':
       return onNotSent(evidence, situation, policy);
+    case 'no_key':
+      return onNoKey(situation, policy);
     case 'lost':
     case 'owner_dead':
       // An attempt that was called unknown already becomes no more unknown.
       return situation.state === 'sending' ? unknown('no_answer', null, situation, policy) : { do: 'nothing' };
     case 'deadline':
       if (situation.state !== 'queued') return { do: 'nothing' };
+      if (situation.setAside) return neverOpened(situation, policy);
       return notSubmitted('deadline_passed', 'pending', 'request_new_code', situation, policy);
     case 'reference':
       if (situation.state !== 'queued') return { do: 'nothing' };
@@ -279,6 +294,18 @@ function onNotSent(evidence: Extract<Evidence, { from: 'not_sent' }>, situation:
   return end('provider_unavailable', 'reenter_code');
 }
 
+/** Set aside: tried again and again, and said each time, until a worker with the key has it in hand or the code is dead. */
+function onNoKey(situation: Situation, policy: Policy): Verdict {
+  const leftMs = situation.deadline - situation.now;
+  if (situation.state === 'awaiting' || leftMs <= 0) return neverOpened(situation, policy);
+  const inMs = Math.min(backoffMs(situation.notSent + 1, situation.random), KEY_AGAIN_MS, leftMs);
+  return { do: 'retry', inMs, because: 'not_sent' };
+}
+
+function neverOpened(situation: Situation, policy: Policy): Verdict {
+  return notSubmitted('misconfigured', 'pending', 'contact_support', situation, policy);
+}
+
 function onFinding(finding: Finding, askedAt: number, situation: Situation, policy: Policy): Verdict {
   // Only what awaits proof is asked about; a record that is sending or queued again learns nothing from an old question.
   if (situation.state !== 'awaiting' || situation.standing === null) return { do: 'nothing' };
@@ -300,8 +327,10 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
       if (askedAt < situation.notPaidAt + spacingMs(situation, policy)) return askAgain(standing, situation, policy);
       return notPaid(finding.providerCode, standing);
     case 'untouched':
-      // Asked too early, or after an explicit yes, it proves nothing: the provider may not have got round to it.
-      if (!lateEnough || standing.otp !== 'unknown') return { ...askAgain(standing, situation, policy), proof: 'none' };
+      // Asked too early, or after an explicit yes, it proves nothing: the provider may not have got round to it. And
+      // where another amount was paid, a person is asked to look.
+      if (!lateEnough || standing.otp !== 'unknown' || standing.reason === 'amount_mismatch')
+        return { ...askAgain(standing, situation, policy), proof: 'none' };
       return {
         do: 'settle',
         standing: {
@@ -369,7 +398,14 @@ function paid(finding: Extract<Finding, { kind: 'paid' }>, situation: Situation)
   const { providerCode, details } = finding;
   return {
     do: 'settle',
-    standing: { otp: 'accepted', transaction: 'succeeded', reason: null, nextStep: 'none', providerCode },
+    standing: {
+      // The money is proved. Whose code it was is not, where another one may have been it.
+      otp: situation.contested ? 'unknown' : 'accepted',
+      transaction: 'succeeded',
+      reason: null,
+      nextStep: 'none',
+      providerCode,
+    },
     attemptsRemaining: situation.attemptsRemaining,
     code: 'used',
     ...(details ? { details } : {}),
@@ -542,6 +578,7 @@ function staysTrue(evidence: Evidence): boolean {
     case 'rolled_back':
       return true;
     case 'not_sent':
+    case 'no_key':
     case 'lost':
     case 'owner_dead':
     case 'patience_over':

@@ -11,7 +11,7 @@
  * not final, and a person looks at each.
  */
 import { asError, type EventBus } from '../events.ts';
-import type { VerificationRecord } from '../producers/record.ts';
+import { RecordError, type VerificationRecord } from '../producers/record.ts';
 import type { Evidence } from './decide.ts';
 import { BEAT_MS, type Beat, type Journal } from './journal.ts';
 
@@ -92,7 +92,7 @@ export class Epoch {
     try {
       return await this.#deps.journal.read(id);
     } catch (error) {
-      if (!(error instanceof SyntaxError)) throw error;
+      if (!(error instanceof RecordError)) throw error;
       this.#deps.events.emit('machinery:failed', { where: `recovery of ${this.#deps.partition}, at ${id}`, error });
       return null;
     }

@@ -1,17 +1,18 @@
 /**
- * From the outbox of a partition to the results queues, in batches. An entry is acknowledged after it was published, so
+ * From the outbox of a partition to the results queues and the queues of the webhooks, in batches. An entry is acknowledged after it was published, so
  * a crash between the two repeats it and never loses it; the job's id is the result's id, so a repeat is dropped while
  * the first is still there, and consumers drop the rest by sequence.
  *
  * Each worker process reads as a consumer of one group: whoever decided a result nudges its own forwarder, a poll picks
  * up what a dead process left unread, a claim what it left unacknowledged.
  */
-import type { Queue } from 'bullmq';
+import type { JobsOptions, Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
 import { type PartitionKeys, PUBLISHED_CHANNEL, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
 import { type RawRecord, readRecord, type VerificationRecord } from '../producers/record.ts';
 import { type ResultEvent, resultEventOf } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import { WEBHOOK_JOB_OPTIONS } from './webhooks.ts';
 
 const GROUP = 'forwarders';
 const BATCH = 200;
@@ -33,9 +34,14 @@ export interface ForwarderDependencies {
   readonly events: EventBus;
   /** Unacknowledged for so long, 10 s by default: whoever read it is gone. */
   readonly abandonedMs?: number;
-  /** A client may have its own results queue and a key to which its details are sealed. */
-  client(id: string): { readonly resultsQueue?: string | undefined; readonly sealedToClient: boolean };
+  /** A client may have its own results queue, a key to which its details are sealed, and an endpoint to be told at. */
+  client(id: string): {
+    readonly resultsQueue?: string | undefined;
+    readonly sealedToClient: boolean;
+    readonly hasWebhook: boolean;
+  };
   resultsQueue(name: string): Queue;
+  webhookQueue(client: string): Queue;
 }
 
 type StreamEntry = [entryId: string, fields: string[]];
@@ -45,6 +51,7 @@ interface Published {
   readonly record: VerificationRecord;
   readonly type: string;
   readonly queue: string;
+  readonly hasWebhook: boolean;
   readonly event: ResultEvent;
 }
 
@@ -142,19 +149,22 @@ export class Forwarder {
 
   /** What one client's queue refuses, or nobody can read, stays unacknowledged and holds back nothing else. */
   async #forward(entries: readonly StreamEntry[]): Promise<void> {
-    const byQueue = new Map<string, Published[]>();
+    const byDestination = new Map<string, [Published, ...Published[]]>();
     for (const entry of entries) {
       try {
         const result = this.#read(entry);
-        byQueue.set(result.queue, [...(byQueue.get(result.queue) ?? []), result]);
+        const destination = `${result.queue} ${result.hasWebhook ? result.record.client : ''}`;
+        const others = byDestination.get(destination);
+        if (others) others.push(result);
+        else byDestination.set(destination, [result]);
       } catch (error) {
         this.#tell(error);
       }
     }
     await Promise.all(
-      [...byQueue].map(async ([queue, results]) => {
+      [...byDestination.values()].map(async (results) => {
         try {
-          await this.#publish(queue, results);
+          await this.#publish(results);
         } catch (error) {
           this.#tell(error);
         }
@@ -165,26 +175,27 @@ export class Forwarder {
   #read(entry: StreamEntry): Published {
     const { partition, client } = this.#deps;
     const { record, type } = readEntry(entry, partition);
-    const { resultsQueue = RESULTS_QUEUE, sealedToClient } = client(record.client);
+    const { resultsQueue = RESULTS_QUEUE, sealedToClient, hasWebhook } = client(record.client);
     return {
       entryId: entry[0],
       record,
       type,
       queue: resultsQueue,
+      hasWebhook,
       event: resultEventOf(record, type, record.client, sealedToClient),
     };
   }
 
-  async #publish(queue: string, results: readonly Published[]): Promise<void> {
-    const { redis, keys, partition, retentionMs, events } = this.#deps;
+  /** All of them go to the same places. */
+  async #publish(results: readonly [Published, ...Published[]]): Promise<void> {
+    const { redis, keys, partition, retentionMs, events, resultsQueue, webhookQueue } = this.#deps;
+    const [{ queue, hasWebhook, record }] = results;
     this.#queues.add(queue);
-    const jobs = results.map(({ type, event }) => ({
-      name: type,
-      data: event,
-      opts: { ...RESULT_JOB_OPTIONS, jobId: event.id },
-    }));
+    const jobs = (options: JobsOptions): { name: string; data: ResultEvent; opts: JobsOptions }[] =>
+      results.map(({ type, event }) => ({ name: type, data: event, opts: { ...options, jobId: event.id } }));
     await Promise.all([
-      this.#deps.resultsQueue(queue).addBulk(jobs),
+      resultsQueue(queue).addBulk(jobs(RESULT_JOB_OPTIONS)),
+      hasWebhook ? webhookQueue(record.client).addBulk(jobs(WEBHOOK_JOB_OPTIONS)) : null,
       ...results.map(({ record }) => redis.publish(PUBLISHED_CHANNEL, `${record.id}.${record.sequence}`)),
       ...results
         .filter(({ record }) => record.final)

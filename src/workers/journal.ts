@@ -5,7 +5,7 @@
  */
 import { asError, EventBus } from '../events.ts';
 import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers/job.ts';
-import { readRecord, type State, type VerificationRecord } from '../producers/record.ts';
+import { RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 import { changeOf, eventOf, type Facts, IN_FLIGHT_GRACE_MS, overtaken, situationOf } from './change.ts';
@@ -339,6 +339,15 @@ export class Journal {
     await this.#redis.del(this.#recoverer);
   }
 
+  /** See Situation: asked only where nothing is known of any submission and proof of money may have come. */
+  async #isContested({ state, attempts, id, reference }: VerificationRecord, evidence: Evidence): Promise<boolean> {
+    if (state !== 'awaiting' || attempts > 0) return false;
+    if (evidence.from !== 'inquiry' && evidence.from !== 'callback') return false;
+    const known = await this.#redis.hgetall(this.keys.transaction(reference));
+    const others = [known.holder, known.provedBy].filter((one) => one !== undefined && one !== '' && one !== id);
+    return others.length > 0 || Object.keys(known).some((field) => field.startsWith('next:') && field !== `next:${id}`);
+  }
+
   get #recoverer(): string {
     return `${this.keys.epoch}:recoverer:${this.#server}`;
   }
@@ -383,7 +392,10 @@ export class Journal {
     };
     let writtenBack = false;
     for (;;) {
-      const situation = situationOf(before, evidence, overtaken(record, before), this.now(), random);
+      const situation = {
+        ...situationOf(before, evidence, overtaken(record, before), this.now(), random),
+        contested: await this.#isContested(before, evidence),
+      };
       const { policy } = this.#settings;
       const verdict = decide(evidence, situation, { ...policy, canInquire: policy.canInquire(before) });
       if (verdict.do === 'nothing') {
@@ -425,6 +437,9 @@ export class Journal {
         said({ do: 'nothing' });
         return { verdict: { do: 'nothing' }, before, published: null }; // its retention is over
       }
+      // It is not the revision that was decided on, and reads the same: deciding again would never end.
+      if (moved.revision === before.revision)
+        throw new RecordError(before.id, 'revision', 'a number as scripts write it');
       before = moved;
     }
   }

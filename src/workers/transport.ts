@@ -1,14 +1,15 @@
 /**
  * The only place that touches the providers' network, and the only judge of the question "did it leave?".
  *
- * One undici pool per partition (a bulkhead), HTTP/1.1 without pipelining, no redirect, no retry, no proxy: one call of
- * `send` puts at most one request on the wire. `not_sent` is claimed only when it is proved: undici announces on the
+ * One undici pool per partition (a bulkhead), HTTP/1.1 without pipelining, no redirect, no retry: one call of `send`
+ * puts at most one request on the wire. `not_sent` is claimed only when it is proved: undici announces on the
  * diagnostics channel `undici:client:sendHeaders` that it hands the headers of a request to a socket, and for this
  * request it never did. Whatever has no answer after that is `lost`.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type Dispatcher, Pool } from 'undici';
 import type { HttpRequest, HttpResponse } from '../providers/provider.ts';
+import { type ConnectSettings, connector } from './connecting.ts';
 
 export type Reply =
   /** `sentAt`: when the headers were handed to the socket, on the monotonic clock. */
@@ -23,11 +24,14 @@ export interface TransportSettings {
   readonly connections: number;
   /** From the call to the last byte of the answer. */
   readonly timeoutMs: number;
-  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly tls?: NonNullable<ConnectSettings['tls']>;
+  readonly proxy?: NonNullable<ConnectSettings['proxy']>;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const RESPONSE_MAX_BYTES = 1_048_576;
+/** Of all header lines of an answer and of its trailers. Node's own default, which NODE_OPTIONS could raise. */
+const HEADERS_MAX_BYTES = 16_384;
 const SEND_HEADERS = 'undici:client:sendHeaders';
 
 export class Transport {
@@ -35,7 +39,7 @@ export class Transport {
   readonly #origin: string;
   readonly #timeoutMs: number;
 
-  constructor({ baseUrl, connections, timeoutMs, tls }: TransportSettings) {
+  constructor({ baseUrl, connections, timeoutMs, ...connecting }: TransportSettings) {
     this.#origin = new URL(baseUrl).origin;
     this.#timeoutMs = timeoutMs;
     this.#pool = new Pool(this.#origin, {
@@ -43,7 +47,8 @@ export class Transport {
       pipelining: 1,
       headersTimeout: 0, // one time-out over the whole call, below
       bodyTimeout: 0,
-      connect: { timeout: CONNECT_TIMEOUT_MS, minVersion: 'TLSv1.2', ...tls },
+      maxHeaderSize: HEADERS_MAX_BYTES,
+      connect: connector({ timeoutMs: CONNECT_TIMEOUT_MS, ...connecting }),
     });
     subscribe(SEND_HEADERS, onSendHeaders);
   }
@@ -51,7 +56,7 @@ export class Transport {
   /** `sendBefore` on the monotonic clock (`performance.now()`): headers that have not left by then never leave. Never throws. */
   async send(request: HttpRequest, sendBefore: number = Number.POSITIVE_INFINITY): Promise<Reply> {
     const url = URL.canParse(request.url) ? new URL(request.url) : null;
-    if (url?.origin !== this.#origin) return { kind: 'not_sent', code: 'FOREIGN_ORIGIN' };
+    if (url?.origin !== this.#origin || namesHost(request)) return { kind: 'not_sent', code: 'FOREIGN_ORIGIN' };
     return await new Promise<Reply>((resolve) => {
       const exchange = new Exchange(sendBefore, this.#timeoutMs, resolve);
       try {
@@ -172,6 +177,10 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#resolve(reply);
   }
 }
+
+/** undici would take a Host header for the name that the certificate must have. */
+const namesHost = ({ headers }: HttpRequest): boolean =>
+  Object.keys(headers).some((name) => name.toLowerCase() === 'host');
 
 /** An error's code, never its message: a message may quote what was sent. */
 function codeOf(error: unknown): string {

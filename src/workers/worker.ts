@@ -28,6 +28,7 @@ import { Journal, type JournalSettings } from './journal.ts';
 import { Sessions } from './sessions.ts';
 import { Sweeper } from './sweeper.ts';
 import { Transport, type TransportSettings } from './transport.ts';
+import { setAsideUnreadable } from './unreadable.ts';
 
 export interface PartitionSettings {
   readonly name: string;
@@ -45,6 +46,7 @@ export interface PartitionSettings {
   readonly lossWindowMs: number;
   readonly recoverMs: number;
   readonly tls?: NonNullable<TransportSettings['tls']>;
+  readonly proxy?: NonNullable<TransportSettings['proxy']>;
 }
 
 export interface WorkerDependencies {
@@ -58,6 +60,7 @@ export interface WorkerDependencies {
   sealDetails(client: string, details: unknown): Promise<string>;
   readonly client: ForwarderDependencies['client'];
   readonly resultsQueue: ForwarderDependencies['resultsQueue'];
+  readonly webhookQueue: ForwarderDependencies['webhookQueue'];
 }
 
 /** A worker that dies is noticed within lockDuration + 2 stalledInterval; the journal's heartbeat notices it sooner. */
@@ -87,6 +90,7 @@ export class PartitionWorker {
   readonly #closeLimitMs: number;
   readonly #events: EventBus;
   readonly #partition: string;
+  readonly #clearing = new Map<string, 'looking' | 'again'>();
 
   constructor(settings: PartitionSettings, deps: WorkerDependencies) {
     const { name: partition, provider, retentionMs, lossWindowMs } = settings;
@@ -104,6 +108,7 @@ export class PartitionWorker {
       connections: settings.concurrency + INQUIRY_CONCURRENCY,
       timeoutMs: settings.timeoutMs,
       ...(settings.tls ? { tls: settings.tls } : {}),
+      ...(settings.proxy ? { proxy: settings.proxy } : {}),
     });
     this.journal = new Journal(redis, journalSettings(settings), deps.worker, events);
     this.#forwarder = new Forwarder({
@@ -115,6 +120,7 @@ export class PartitionWorker {
       events,
       client: deps.client,
       resultsQueue: deps.resultsQueue,
+      webhookQueue: deps.webhookQueue,
     });
     const spine: AttemptDependencies = {
       partition,
@@ -196,7 +202,13 @@ export class PartitionWorker {
             { ...workerOptions, concurrency: CALLBACK_CONCURRENCY },
           );
     const onError = (error: Error): void => events.emit('machinery:failed', { where: `BullMQ of ${partition}`, error });
-    for (const worker of this.#workers) worker.on('error', onError);
+    for (const worker of this.#workers) {
+      worker.on('error', (error) => {
+        // A parser's words quote the text that is no JSON.
+        onError(error instanceof SyntaxError ? new Error('a job that is no JSON came up') : error);
+        if (redis.status === 'ready') void this.#clear(worker, redis);
+      });
+    }
     for (const queue of [this.#verificationQueue, this.#inquiryQueue]) queue.on('error', onError);
   }
 
@@ -279,6 +291,26 @@ export class PartitionWorker {
     throw new UnrecoverableError(`not a job of this queue: ${fault}`);
   }
 
+  /** What BullMQ itself stumbles over is set aside as well. Never throws: what fails here is met again as stalled. */
+  async #clear({ name: queue, qualifiedName }: Worker, redis: RedisConnection): Promise<void> {
+    const underway = this.#clearing.has(queue);
+    this.#clearing.set(queue, 'again'); // for whoever is at it may have looked already
+    if (underway) return;
+    const fault = 'BullMQ cannot read it';
+    try {
+      while (this.#clearing.get(queue) === 'again') {
+        this.#clearing.set(queue, 'looking');
+        for (const jobId of await setAsideUnreadable(redis, qualifiedName, `not a job of this queue: ${fault}`)) {
+          this.#events.emit('job:malformed', { queue, jobId, fault });
+        }
+      }
+    } catch (error) {
+      this.#events.emit('machinery:failed', { where: `clearing ${queue}`, error: asError(error) });
+    } finally {
+      this.#clearing.delete(queue);
+    }
+  }
+
   async #scheduleInquiry(id: string, at: number): Promise<void> {
     await scheduleInquiry(this.#inquiryQueue, id, Math.max(0, at - this.journal.now()));
   }
@@ -295,7 +327,7 @@ export function coarseGate({ max, perMs }: { max: number; perMs: number }): { ma
 
 /** What the journal of a partition needs to know; also for a person's evidence, which comes from outside the workers. */
 export function journalSettings(
-  settings: Omit<PartitionSettings, 'account' | 'baseUrl' | 'concurrency' | 'tls'>,
+  settings: Omit<PartitionSettings, 'account' | 'baseUrl' | 'concurrency' | 'tls' | 'proxy'>,
 ): JournalSettings {
   const { name: partition, provider, maxAttempts, inquiry, rateLimit, inquiryRateLimit, timeoutMs } = settings;
   return {

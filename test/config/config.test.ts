@@ -3,6 +3,7 @@ import { inspect } from 'node:util';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { type Config, type Fault, loadConfig, type Partition, type RedisSettings } from '../../src/config.ts';
 import { Secret } from '../../src/secret.ts';
+import { apiKeyHash, hashPassword, newApiKey } from '../../src/secret-hashes.ts';
 import { acme, errorOf, faultsOf, folder, fromEnv, load, minimal } from './world.ts';
 
 const X = 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo';
@@ -21,11 +22,15 @@ describe('a configuration', () => {
         keyFile: '/etc/otp/.data/sealing-keys.json',
         detailsKeyFile: '/etc/otp/.data/details-keys.json',
       },
-      results: { webhooks: [] },
-      journal: { waitReplicas: 'auto', waitMs: 200, lossWindowMs: 2000, recoverMs: 5000, retentionMs: 259_200_000 },
+      results: { webhooks: [], webhookAllow: [], retentionMs: 604_800_000 },
+      journal: {
+        ...{ waitReplicas: 'auto', waitMs: 200, lossWindowMs: 2000, recoverMs: 5000 },
+        ...{ retentionMs: 259_200_000, failedJobsMs: 604_800_000, auditMs: 31_536_000_000 },
+      },
       log: { level: 'info' },
       file: null,
       nodeEnv: 'production',
+      warnings: [],
     });
     expect(JSON.parse(JSON.stringify(partitions))).toEqual([
       {
@@ -121,11 +126,46 @@ describe('a configuration', () => {
     expect(partition?.baseUrl).toBe(baseUrl.replace(/\/$/, ''));
   });
 
+  it('knows an API key by its hash alone, whichever of the two it was given', () => {
+    const key = newApiKey();
+    const given = [client({ apiKey: key }), { id: 'web', apiKey: apiKeyHash(newApiKey()) }];
+    const config = load(minimal({ clients: given }));
+    expect(config.clients.map(({ apiKey }) => apiKey.reveal())).toEqual([apiKeyHash(key), given[1]?.apiKey]);
+    expect(config.warnings).toEqual([]);
+    expect(faultsOf(minimal({ clients: [client({ apiKey: key }), { id: 'web', apiKey: apiKeyHash(key) }] }))).toEqual([
+      'clients[1].apiKey: must differ from clients[0].apiKey',
+    ]);
+  });
+
+  it('warns of keys and passwords that can be guessed, and not of the hash of one', async () => {
+    const users = [
+      { name: 'ops', password: 'eleven char' },
+      { name: 'night', password: await hashPassword('x') },
+    ];
+    expect(load(minimal({ clients: [client()], console: { users } })).warnings).toEqual([
+      'clients[0].apiKey: has fewer than 20 characters and can be guessed; `otp keys api-key` makes a good one',
+      'console.users[0].password: has fewer than 12 characters and can be guessed',
+    ]);
+  });
+
+  it('has limits for a client, the one on its rate only if it is asked for', () => {
+    const clients = [client(), { id: 'web', apiKey: 'web-key', rateLimit: { max: 5 }, maxInFlight: 2 }];
+    expect(load(minimal({ clients })).clients).toMatchObject([
+      { maxInFlight: 1000 },
+      { rateLimit: { max: 5, perMs: 1000 }, maxInFlight: 2 },
+    ]);
+    expect(load(minimal({ clients })).clients[0]).not.toHaveProperty('rateLimit');
+  });
+
   it('is read-only, and typed by the schema', () => {
     expectTypeOf<Config['partitions']>().toEqualTypeOf<readonly Partition[]>();
     expectTypeOf<Config['redis']>().toEqualTypeOf<RedisSettings | undefined>();
     expectTypeOf<Config['clients'][number]['apiKey']>().toEqualTypeOf<Secret<string>>();
-    expectTypeOf<Config['intake']>().toEqualTypeOf<{ readonly host: string; readonly port: number }>();
+    expectTypeOf<Config['intake']>().toEqualTypeOf<{
+      readonly host: string;
+      readonly port: number;
+      readonly tls?: { readonly certFile: string; readonly keyFile: string };
+    }>();
     expectTypeOf<Config['journal']['waitReplicas']>().toEqualTypeOf<number | 'auto'>();
     expectTypeOf<Partition['rateLimit']>().toEqualTypeOf<{ readonly max: number; readonly perMs: number }>();
     expectTypeOf<Partition>().not.toHaveProperty('credentials');
@@ -190,6 +230,34 @@ describe('a fault says its key, what was expected and what came', () => {
       'providers.acme.tls.caFile: must be a readable file: there is no such file, got "no.pem"',
     ],
 
+    [
+      'half a certificate of its own',
+      minimal({ intake: { tls: { certFile: '/dev/null' } } }),
+      'intake.tls.keyFile: must be text, but is missing',
+    ],
+    [
+      'a certificate of its own that is missing',
+      minimal({ console: { tls: { certFile: 'no.pem', keyFile: '/dev/null' } } }),
+      'console.tls.certFile: must be a readable file: there is no such file, got "no.pem"',
+    ],
+    [
+      'a rate without a number',
+      withClient({ rateLimit: { perMs: 1 } }),
+      'clients[0].rateLimit.max: must be a positive integer, but is missing',
+    ],
+    [
+      'an API key that is half a hash',
+      withClient({ apiKey: 'sha256:canary' }),
+      'clients[0].apiKey: must be sha256: and then 64 of 0-9 and a-f, as `otp keys api-key` prints it, or a key that begins otherwise, got text',
+    ],
+    ...['scrypt:canary', `scrypt:1024:8:1:${'a'.repeat(22)}:${'a'.repeat(43)}`].map(
+      (password): [string, unknown, RegExp] => [
+        `the password ${password.slice(0, 12)}…`,
+        minimal({ console: { users: [{ name: 'ops', password }] } }),
+        /^console\.users\[0\]\.password: must be scrypt:N:r:p:salt:hash as `otp keys password` prints it.* got text$/,
+      ],
+    ),
+
     ['no base URL', partition({ baseUrl: undefined }), 'providers.acme.baseUrl: must be text, but is missing'],
     [
       'a base URL that is none',
@@ -241,6 +309,11 @@ describe('a fault says its key, what was expected and what came', () => {
       'an underscore in a partition',
       { providers: { acme_2: acme() } },
       /^providers\.acme_2: a partition is named by 1 to 40 of a-z/,
+    ],
+    [
+      'a partition that would be a webhook',
+      { providers: { 'webhook-shop': acme() } },
+      /^providers\.webhook-shop: cannot be the name .* the queue otp-webhook-shop/,
     ],
     [
       'a partition that would be the results',
@@ -320,6 +393,11 @@ describe('a fault says its key, what was expected and what came', () => {
       /^clients\[0\]\.resultsQueue: must be a queue of its own, but otp-results is/,
     ],
     [
+      'the queue of a webhook',
+      withClient({ resultsQueue: 'otp-webhook-shop' }),
+      /^clients\[0\]\.resultsQueue: .*belong to the webhooks$/,
+    ],
+    [
       'the queue of a partition',
       withClient({ resultsQueue: 'otp-acme-inquiry' }),
       /^clients\[0\]\.resultsQueue: .*belong to the partition acme$/,
@@ -340,6 +418,20 @@ describe('a fault says its key, what was expected and what came', () => {
       'clients[1].apiKey: must differ from clients[0].apiKey',
     ],
 
+    [
+      'two webhooks of one client',
+      minimal({
+        clients: [client()],
+        results: {
+          webhooks: ['a', 'b'].map((path) => ({
+            client: 'shop',
+            url: `https://shop.example/${path}`,
+            secret: 'whsec_c2VjcmV0',
+          })),
+        },
+      }),
+      'results.webhooks[1].client: must differ from results.webhooks[0].client',
+    ],
     [
       'a webhook for nobody',
       withWebhook({ client: 'web' }),
@@ -582,7 +674,7 @@ describe('a secret', () => {
     for (const secret of secrets) expect(printed).not.toContain(secret);
     expect(printed).toContain('[secret]');
     expect(JSON.stringify(config)).toContain('"rateLimit":{"max":20,"perMs":1000}');
-    expect(config.clients[0]?.apiKey.reveal()).toBe(apiKey);
+    expect(config.clients[0]?.apiKey.reveal()).toBe(apiKeyHash(apiKey ?? ''));
   });
 });
 

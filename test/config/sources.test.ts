@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
+import { apiKeyHash } from '../../src/secret-hashes.ts';
 import { acme, errorOf, faultsOf, folder, fromEnv, fromFile, load, minimal, registry } from './world.ts';
 
 const PROVIDERS = `
@@ -22,7 +23,7 @@ describe('the file', () => {
       environment: { ...environment, SHOP: 'shop-key' },
       registry,
     });
-    expect(clients.map(({ apiKey }) => apiKey.reveal())).toEqual(['shop-key', 'x-shop-key']);
+    expect(clients.map(({ apiKey }) => apiKey.reveal())).toEqual(['shop-key', 'x-shop-key'].map(apiKeyHash));
     expect(file).toBe(join(files.path, 'otp.yaml'));
   });
 
@@ -91,7 +92,7 @@ describe('a reference', () => {
       {},
       { baseDir: files.path },
     );
-    expect(clients[0]?.apiKey.reveal()).toBe('windows');
+    expect(clients[0]?.apiKey.reveal()).toBe(apiKeyHash('windows'));
     expect(console.users[0]?.password.reveal()).toBe('first\nsecond\n');
   });
 
@@ -116,7 +117,7 @@ describe('a reference', () => {
       N: '4711',
     });
     expect(config.intake.port).toBe(4711);
-    expect(config.clients[0]?.apiKey.reveal()).toBe('4711');
+    expect(config.clients[0]?.apiKey.reveal()).toBe(apiKeyHash('4711'));
   });
 
   it('that brings nothing is a fault of its key, together with all others', () => {
@@ -172,8 +173,8 @@ describe('the environment wins over the file', () => {
 
   it('for keys of clients, who keep their other settings, and for clients that the file does not have', () => {
     expect(config().clients.map(({ apiKey, ...client }) => ({ ...client, apiKey: apiKey.reveal() }))).toEqual([
-      { id: 'shop', apiKey: 'new:with:colons', providers: ['acme'] },
-      { id: 'web', apiKey: 'web-key' },
+      { id: 'shop', apiKey: apiKeyHash('new:with:colons'), providers: ['acme'], maxInFlight: 1000 },
+      { id: 'web', apiKey: apiKeyHash('web-key'), maxInFlight: 1000 },
     ]);
   });
 

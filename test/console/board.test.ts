@@ -1,3 +1,7 @@
+import { readdirSync } from 'node:fs';
+import { request } from 'node:http';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { appRoutes } from '@bull-board/api/dist/routes.js';
 import { FlowProducer, Worker } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -109,10 +113,14 @@ const METHODS = ['get', 'post', 'put', 'patch'];
 const states = ['latest', 'active', 'waiting', 'waiting-children', 'prioritized', 'completed', 'failed', 'delayed'];
 
 /** Every address that Bull Board's own table of routes has for a method, for every queue and for the jobs of these ids. */
-function addressesOf(method: string, ids: readonly string[] = [ours]): string[] {
+function addressesOf(
+  method: string,
+  ids: readonly string[] = [ours],
+  queues: readonly string[] = queueNames,
+): string[] {
   const routes = appRoutes.api.filter((route) => [route.method].flat().includes(method as 'get'));
   const paths = routes.flatMap(({ route }) => [route].flat());
-  const filled = paths.flatMap((path) => queueNames.map((queue) => path.replace(':queueName', queue)));
+  const filled = paths.flatMap((path) => queues.map((queue) => path.replace(':queueName', queue)));
   const addresses = filled.flatMap((path) =>
     ids.map((id) =>
       path
@@ -126,11 +134,52 @@ function addressesOf(method: string, ids: readonly string[] = [ours]): string[] 
 
 describe('Bull Board', () => {
   it('comes with its page and its files, and asks nobody else for anything', async () => {
-    const page = await (await world.get('/board/')).text();
-    expect(page).not.toMatch(/(src|href)="(https?:)?\/\//);
-    const files = [...page.matchAll(/(?:src|href)="(static\/[^"]+)"/g)].map(([, file]) => file);
-    expect(files.length).toBeGreaterThan(4);
-    for (const file of files) expect([file, (await world.get(`/board/${file}`)).status]).toEqual([file, 200]);
+    const pages = [
+      '/board/',
+      `/board/queue/${keys.queue}`,
+      `/board/queue/${keys.queue}/${ours}`,
+      '/board/job-schedulers',
+    ];
+    for (const address of pages) {
+      const page = await (await world.get(address)).text();
+      expect(page).not.toMatch(/(src|href)="(https?:)?\/\//);
+      expect(page).not.toMatch(/fonts\.g|@import/);
+      const files = [...page.matchAll(/(?:src|href)="(static\/[^"]+)"/g)].map(([, file]) => `/board/${file}`);
+      expect(files.length).toBeGreaterThan(4);
+      for (const file of files) expect([file, (await world.get(file)).status]).toEqual([file, 200]);
+    }
+  });
+
+  it('lets no page and no file of it reach another origin, or stand in a foreign frame', async () => {
+    const dist = join(dirname(createRequire(import.meta.url).resolve('@bull-board/ui/package.json')), 'dist', 'static');
+    const files = readdirSync(dist, { recursive: true, withFileTypes: true })
+      .filter((file) => file.isFile())
+      .map((file) => `/board/static${join(file.parentPath, file.name).slice(dist.length)}`);
+    expect(files.length).toBeGreaterThan(10);
+    for (const address of ['/', '/icon.svg', '/board/', '/board/api/queues', `/verifications/${ours}`, ...files]) {
+      const response = await world.get(address);
+      const text = await response.text();
+      const directives = (response.headers.get('content-security-policy') ?? '').split('; ');
+      expect([address, response.status < 500, directives]).toEqual([
+        address,
+        true,
+        [
+          "default-src 'self'",
+          expect.stringMatching(/^style-src ('sha256-[\w+/=]+'|'self' 'unsafe-inline')$/),
+          "img-src 'self' data:",
+          "object-src 'none'",
+          "base-uri 'self'",
+          "form-action 'self'",
+          "frame-ancestors 'none'",
+        ],
+      ]);
+      if (/html|css|svg/.test(response.headers.get('content-type') ?? '')) {
+        expect([address, text.match(/(url\(|@import|src=|href=)\s*["']?(https?:)?\/\/[^"')]+/g)]).toEqual([
+          address,
+          null,
+        ]);
+      }
+    }
   });
 
   it('shows our own jobs, because an id, a state and an outcome tell nothing', async () => {
@@ -210,28 +259,56 @@ describe('Bull Board', () => {
     expect((await world.get('/board/api/queues/otp-cepta/workers')).status).toBe(403);
   });
 
-  it('refuses whatever is not looking, on every route, from wherever it comes', async () => {
-    const before = await world.redis.dbsize();
-    const foreign = { ...AUTHORIZED, origin: 'https://evil.example', 'content-type': 'text/plain' };
+  it('refuses whatever is not looking, on every route, from wherever it comes, before anything asks Redis', async () => {
+    const commands = async (): Promise<number> =>
+      Number(/total_commands_processed:(\d+)/.exec(await world.redis.info('stats'))?.[1]);
+    const before = await commands();
     const own = { ...AUTHORIZED, origin: world.url, 'content-type': 'application/json' };
-    const targets = new Set([
+    const foreign = { ...AUTHORIZED, origin: 'https://evil.example', 'content-type': 'text/plain' };
+    const overridden = { ...own, 'x-http-method-override': 'GET', 'x-method-override': 'GET', 'x-http-method': 'GET' };
+    const changing = ['post', 'put', 'patch', 'delete'].flatMap((method) =>
+      addressesOf(method).map((address) => ({ address, method })),
+    );
+    expect(changing.length).toBeGreaterThan(60);
+    const anywhere = [
       '/board',
       '/board/',
       '/board/nowhere',
-      ...METHODS.flatMap((method) => addressesOf(method)),
-    ]);
-    const requests = [...targets].flatMap((address) =>
-      ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'].flatMap((method) =>
-        (method === 'POST' ? [foreign, own] : [own]).map((headers) => ({ address, method, headers })),
+      ...METHODS.flatMap((one) => addressesOf(one, [ours], [keys.queue])),
+    ];
+    const requests = [
+      ...changing.flatMap((one) => [own, foreign, overridden].map((headers) => ({ ...one, headers }))),
+      ...['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'].flatMap((method) =>
+        anywhere.map((address) => ({ address, method, headers: own })),
       ),
-    );
-    for (const { address, method, headers } of requests) {
-      const response = await world.get(address, { method, headers });
+    ];
+    const refuse = async ({ address, method, headers }: (typeof requests)[number]): Promise<void> => {
+      const response = await world.get(`${address}?_method=GET`, { method: method.toUpperCase(), headers });
       await response.arrayBuffer();
-      expect([method, address, response.status]).toEqual([method, address, 405]);
-      expect(response.headers.get('allow')).toBe('GET, HEAD');
+      const [status, allow] = headers === foreign ? [403, null] : [405, 'GET, HEAD'];
+      expect([method, address, response.status, response.headers.get('allow')]).toEqual([
+        method,
+        address,
+        status,
+        allow,
+      ]);
+    };
+    while (requests.length > 0) await Promise.all(requests.splice(0, 16).map(refuse));
+    expect(await trace(`${world.url}/board/api/queues`, own)).toBe(405); // which fetch does not speak
+    expect((await commands()) - before).toBe(1); // this asking itself
+  });
+
+  it('takes a look for a look, whatever method its other headers name', async () => {
+    const keysBefore = (await world.redis.keys('*')).toSorted();
+    for (const address of METHODS.flatMap((method) => addressesOf(method, [ours], [keys.queue]))) {
+      for (const method of ['GET', 'HEAD']) {
+        const headers = { ...AUTHORIZED, 'x-http-method-override': 'PUT', 'x-method-override': 'PUT' };
+        const response = await world.get(`${address}?_method=PUT`, { method, headers });
+        await response.arrayBuffer();
+        expect([200, 403, 404, 500]).toContain(response.status);
+      }
     }
-    expect(await world.redis.dbsize()).toBe(before);
+    expect((await world.redis.keys('*')).toSorted()).toEqual(keysBefore);
   });
 
   it('is read-only in its own eyes too', async () => {
@@ -247,3 +324,14 @@ describe('Bull Board', () => {
     }
   });
 });
+
+async function trace(url: string, headers: Record<string, string>): Promise<number | undefined> {
+  return await new Promise((resolve, reject) => {
+    request(url, { method: 'TRACE', headers }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    })
+      .on('error', reject)
+      .end();
+  });
+}

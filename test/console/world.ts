@@ -1,18 +1,26 @@
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { Queue } from 'bullmq';
 import { Registry } from 'prom-client';
-import { type ConsoleDependencies, createConsole, type PagesDependencies } from '../../src/console/server.ts';
-import { EventBus } from '../../src/events.ts';
+import {
+  type ConsoleDependencies,
+  createConsole,
+  type PagesDependencies,
+  unreadPage,
+} from '../../src/console/server.ts';
+import { LoginThrottle, THROTTLE_LIMITS } from '../../src/console/throttle.ts';
+import { EventBus, type Events } from '../../src/events.ts';
+import { openPort } from '../../src/main-http.ts';
 import { collectDepths, DepthReader, watchingQueue } from '../../src/metrics/depths.ts';
 import { createMetrics, type Metrics } from '../../src/metrics/registry.ts';
 import { partitionKeys, RESULTS_QUEUE, resultsPrefix } from '../../src/producers/job.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { Secret } from '../../src/secret.ts';
+import { hashPassword } from '../../src/secret-hashes.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 
 export const PARTITIONS = ['cepta', 'lipa-later'];
 export const USER = { name: 'ops', password: 'correct horse: battery' };
+/** So that a test may ask often; the hashes that the service makes itself cost a hundred times as much. */
+const CHEAP = { N: 1024, r: 8, p: 1 };
 
 export interface World {
   readonly server: TestRedis;
@@ -20,6 +28,7 @@ export interface World {
   readonly metrics: Metrics;
   readonly registry: Registry;
   readonly events: EventBus;
+  readonly logins: Events['console:login'][];
   readonly url: string;
   /** Writes as a producer or a stranger would; the console's own queues only look. */
   writingQueue(name: string, prefix: string): Queue;
@@ -34,14 +43,23 @@ export function basic(name: string, password: string): string {
   return `Basic ${Buffer.from(`${name}:${password}`).toString('base64')}`;
 }
 
+/** For tests that give more wrong passwords than anybody should. */
+export const PATIENT = new LoginThrottle({ ...THROTTLE_LIMITS, perName: 1e6, perAddress: 1e6, perMinute: 1e6 });
+
+export async function user(name: string, password: string): Promise<PagesDependencies['users'][number]> {
+  return { name, password: new Secret(await hashPassword(password, CHEAP)) };
+}
+
 export interface WorldOptions {
   readonly users?: PagesDependencies['users'];
   readonly readiness?: Partial<ConsoleDependencies['readiness']>;
   readonly pages?: boolean;
+  readonly throttle?: PagesDependencies['throttle'];
 }
 
 /** A Redis of its own, a console on a free port, and queues to look at. */
-export async function createWorld({ users, readiness, pages = true }: WorldOptions = {}): Promise<World> {
+export async function createWorld(options: WorldOptions = {}): Promise<World> {
+  const { users, readiness, pages = true, throttle } = options;
   const server = await startTestRedis();
   const redis = connectRedis(server.url, 'console', { onError: () => {} });
   const queues = [
@@ -60,13 +78,16 @@ export async function createWorld({ users, readiness, pages = true }: WorldOptio
   const metrics = createMetrics(registry);
   collectDepths(registry, depths);
   const events = new EventBus();
+  const logins: World['logins'] = [];
+  events.on('console:login', (login) => logins.push(login));
   const app = createConsole({
     registry,
     readiness: { redis: () => true, workers: () => true, configuration: () => true, ...readiness },
     events,
     pages: pages
       ? {
-          users: users ?? [{ name: USER.name, password: new Secret(USER.password) }],
+          users: users ?? [await user(USER.name, USER.password)],
+          ...(throttle ? { throttle } : {}),
           redis,
           partitions: PARTITIONS,
           queues,
@@ -74,9 +95,8 @@ export async function createWorld({ users, readiness, pages = true }: WorldOptio
         }
       : null,
   });
-  const http = createServer(app);
-  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
-  const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+  const port = await openPort('console', { host: '127.0.0.1', port: 0 }, { app, unread: unreadPage });
+  const { url } = port;
   const writing: Queue[] = [];
   return {
     server,
@@ -84,6 +104,7 @@ export async function createWorld({ users, readiness, pages = true }: WorldOptio
     metrics,
     registry,
     events,
+    logins,
     url,
     writingQueue: (name, prefix) => {
       const queue = new Queue(name, { prefix, connection: { url: server.url } });
@@ -93,15 +114,10 @@ export async function createWorld({ users, readiness, pages = true }: WorldOptio
     },
     get: (path, init = {}) => fetch(`${url}${path}`, { headers: AUTHORIZED, redirect: 'manual', ...init }),
     [Symbol.asyncDispose]: async () => {
-      await closed(http);
+      await port.close(0);
       await Promise.all([...writing, ...queues].map((queue) => queue.close().catch(() => {})));
       redis.disconnect();
       await server[Symbol.asyncDispose]();
     },
   };
-}
-
-async function closed(http: Server): Promise<void> {
-  http.closeAllConnections();
-  await new Promise((resolve) => http.close(resolve));
 }

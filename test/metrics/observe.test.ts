@@ -11,7 +11,7 @@ const partition = 'cepta';
 function setup(partitions: readonly ObservedPartition[] = []) {
   const registry = new Registry();
   const events = new EventBus();
-  const stop = observe(events, createMetrics(registry, { ofTheProcess: false }), partitions);
+  const stop = observe(events, createMetrics(registry, { ofTheProcess: false }), { partitions });
   return {
     events,
     stop,
@@ -123,11 +123,15 @@ describe('events become metrics', () => {
     events.emit('answer:unexpected', { id, partition, call: 'verify', providerCode: 'CANARY' });
     events.emit('proof:contradicted', { id, partition, was: 'CANARY', now: 'CANARY' });
     events.emit('job:malformed', { queue: 'otp-cepta', jobId: 'CANARY', fault: 'CANARY' });
+    events.emit('intake:limited', { client: 'CANARY', limit: 'rate' });
+    events.emit('console:login', { outcome: 'refused', address: 'CANARY', user: 'CANARY' });
     const said = await text();
     expect(said).not.toContain('CANARY');
     expect(said).not.toContain(id);
     expect(said).toContain('otp="other",transaction="other"');
     expect(said).toContain('otp_intake_requests_total{code="other"} 1');
+    expect(said).toContain('otp_intake_limited_total{client="other",limit="rate"} 1');
+    expect(said).toContain('otp_console_logins_total{outcome="refused"} 1');
   });
 
   it('stops when it is told to', async () => {

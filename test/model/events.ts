@@ -102,18 +102,24 @@ export interface Alphabet {
   readonly rollback: boolean;
 }
 
-/** Everything that may happen next. Of two workers that differ in nothing only the first is moved. */
+/** Everything that may happen next. Of two workers that have nothing in hand only the first is moved. */
 export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[] {
   const events: Event[] = [];
-  const { content, clock } = state;
-  const [first, second] = state.workers;
-  const busy = (side: Side): boolean => state.held.some(({ worker }) => worker === side);
-  const alike = !busy(0) && !busy(1) && first.stalled === second.stalled && state.rollback === null;
-  const sides: readonly Side[] = alike ? [0] : [0, 1];
-  const awake: Side = first.stalled && !second.stalled ? 1 : 0;
-  const recovering = state.rollback?.recovering === true;
+  const { content, clock, rollback } = state;
+  const busy = (side: Side): boolean =>
+    state.held.some(({ worker }) => worker === side) || state.lastAnswer?.worker === side;
+  // Who has nothing in hand has nothing to lose, unless Redis has: then it remembers.
+  const matters = (side: Side): boolean => busy(side) || rollback !== null;
+  // Whether a worker is heard of is asked only of the owner of what is being sent; after a rollback of all.
+  const isMissed = (side: Side): boolean =>
+    rollback !== null ||
+    content.records.some((record) => record?.state === 'sending' && record.owner === state.workers[side].name);
+  const asleep = (side: Side): boolean => isMissed(side) && state.workers[side].stalled;
+  const sides: readonly Side[] = matters(0) || matters(1) ? [0, 1] : [0];
+  const awake: Side = asleep(0) && !asleep(1) ? 1 : 0;
+  const recovering = rollback?.recovering === true;
 
-  if (content.records[1] === null && state.rollback === null) {
+  if (content.records[1] === null && rollback === null) {
     for (const code of alphabet.seconds) events.push({ do: 'accept', code });
   }
   for (const of of [0, 1] as const) {
@@ -130,7 +136,7 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
       const hint = record.state === 'sending' || (world.canInquire && record.state === 'awaiting');
       if (hint && as !== 'paid') continue;
       events.push({ do: 'callback', of, as });
-      const early = clock <= Number(record.inFlightUntil ?? 0);
+      const early = record.state !== 'settled' && clock <= Number(record.inFlightUntil ?? 0);
       if (as === 'not_paid' && early && alphabet.time) events.push({ do: 'callback', of, as, late: true });
     }
     if (record.state !== 'awaiting') continue;
@@ -150,7 +156,7 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
   }
   for (const worker of [0, 1] as const) {
     if (busy(worker)) events.push({ do: 'crash', worker });
-    if (busy(worker) && !state.workers[worker].stalled) events.push({ do: 'stall', worker });
+    if (busy(worker) && isMissed(worker) && !asleep(worker)) events.push({ do: 'stall', worker });
   }
   for (const which of state.undelivered.keys()) events.push({ do: 'deliver', which });
   if (alphabet.again && state.lastAnswer !== null) events.push({ do: 'again' });
@@ -158,10 +164,13 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
     if (content.records.some((record) => record && isOpen(record.state) && Number(record.expiresAt) > clock)) {
       events.push({ do: 'deadline' });
     }
-    if (sweepAt(state) !== null && !recovering) events.push({ do: 'sweep', worker: awake });
+    if (sweepAt(state) !== null && !recovering) {
+      // Who sweeps is heard of again; of two that are awake it matters not which.
+      for (const worker of asleep(0) && asleep(1) ? sides : [awake]) events.push({ do: 'sweep', worker });
+    }
   }
-  if (alphabet.rollback && state.rollback) {
-    const { saved, done } = state.rollback;
+  if (alphabet.rollback && rollback) {
+    const { saved, done } = rollback;
     if (!done) events.push({ do: 'save' }, { do: 'wait' });
     if (saved !== null && !done) events.push({ do: 'rollback' });
     if (recovering) events.push({ do: 'recover' });

@@ -1,24 +1,37 @@
 /** Every interleaving, level by level, so that the first trace to a violation is a shortest one. */
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
+import { digestOf } from './digest.ts';
 import { type Event, eventsAt, told } from './events.ts';
 import { isKnown } from './known-faults.ts';
-import { Lane, REFERENCE } from './lane.ts';
+import { Lane, ownTime, REFERENCE } from './lane.ts';
 import { Violation } from './oracle.ts';
 import type { Mutate } from './seam.ts';
-import { digestOf, type State } from './state.ts';
+import type { State } from './state.ts';
 import { begin, type Model, stepOf } from './step.ts';
 
-/** Each in a database of its own: while Redis works for one, the next is prepared. */
-const LANES = 8;
+/** Each with a partition of its own. */
+const LANES = 64;
+/** While Redis works for the lanes of the one, those of the other are prepared. */
+const CONNECTIONS = 2;
 
 export interface Limits {
   readonly depth: number;
   /** No further state is expanded once so many are known. */
   readonly states: number;
   readonly forMs?: number;
+  /** So many events are gone through however long that takes. */
+  readonly surely?: number;
   /** Of a level with more states than these, so many are expanded, evenly spread: less of it, but further. */
   readonly width?: number;
+}
+
+export interface Watching {
+  readonly mutate?: Mutate;
+  onLevel?(found: Found): void;
+  onStep?(from: State, by: Event, to: State): void;
+  /** Which states count as one. */
+  digest?(state: State): string;
 }
 
 export interface Found {
@@ -40,18 +53,24 @@ export async function withLanes<T>(
   run: (lanes: Lane[]) => Promise<T>,
 ): Promise<T> {
   const server: TestRedis = await startTestRedis();
-  const connections: RedisConnection[] = [];
+  const connections = Array.from({ length: Math.min(many, CONNECTIONS) }, () =>
+    connectRedis(server.url, 'worker', { onError: () => {} }),
+  );
   const { random } = Math;
   try {
+    for (const redis of connections) {
+      await Lane.prepare(redis);
+      writeOnceATurn(redis);
+    }
+    const scripts = new Map<string, string>();
     const lanes = Array.from({ length: many }, (_, index) => {
-      const redis = connectRedis(`${server.url}/${index}`, 'worker', { onError: () => {} });
-      connections.push(redis);
-      return new Lane(redis, 'model', mutate);
+      const redis = connections[index % connections.length] as RedisConnection;
+      return new Lane(redis, `model-${index}`, mutate, scripts);
     });
-    await Promise.all(lanes.map(async (lane) => await lane.prepare()));
     Math.random = () => 0.5;
-    const only = lanes.length === 1 ? lanes[0] : undefined;
-    if (only) Object.defineProperty(performance, 'now', { configurable: true, value: () => only.clock });
+    const real = performance.now.bind(performance);
+    const now = (): number => ownTime.getStore()?.clock ?? real();
+    Object.defineProperty(performance, 'now', { configurable: true, value: now });
     return await run(lanes);
   } finally {
     Math.random = random;
@@ -61,64 +80,77 @@ export async function withLanes<T>(
   }
 }
 
+/** Whatever the lanes ask for in one turn goes out in one write, and is answered in one. */
+function writeOnceATurn({ stream }: RedisConnection): void {
+  const write = stream.write.bind(stream) as (...given: unknown[]) => boolean;
+  let corked = false;
+  stream.write = ((...given: unknown[]) => {
+    if (!corked) {
+      corked = true;
+      stream.cork();
+      setImmediate(() => {
+        corked = false;
+        stream.uncork();
+      });
+    }
+    return write(...given);
+  }) as typeof stream.write;
+}
+
 export async function explore(
   model: Model,
   limits: Limits,
-  { mutate, onLevel }: { mutate?: Mutate; onLevel?: (found: Found) => void } = {},
+  { mutate, onLevel, onStep, digest = digestOf }: Watching = {},
 ): Promise<Found> {
-  // A worker's memory is kept by the monotonic clock, which all lanes share.
-  const many = model.alphabet.rollback ? 1 : LANES;
-  return await withLanes(mutate, many, async (lanes) => {
+  return await withLanes(mutate, LANES, async (lanes) => {
     const first = await begin(lanes[0] as Lane, model);
-    const seen = new Set([digestOf(first)]);
+    const seen = new Set([digest(first)]);
     /** For each state that is known, by number: from which it came, and how. */
     const origins: { readonly from: number; readonly by: Event | null }[] = [{ from: -1, by: null }];
-    let frontier: { readonly state: State; readonly number: number }[] = [{ state: first, number: 0 }];
+    let frontier: Numbered[] = [{ state: first, number: 0 }];
     const levels = [1];
     let transitions = 0;
     let known = 0;
     let completeTo = 0;
     let violation: Found['violation'] = null;
     const startedAt = Date.now();
-    const { width = Number.POSITIVE_INFINITY } = limits;
+    const { width = Number.POSITIVE_INFINITY, forMs = Number.POSITIVE_INFINITY, surely = 0 } = limits;
     const found = (): Found => ({ states: seen.size, transitions, levels, completeTo, violation, known });
-    const enough = (): boolean =>
-      violation !== null || seen.size >= limits.states || Date.now() - startedAt > (limits.forMs ?? Infinity);
+    const late = (): boolean => levels.length > surely && Date.now() - startedAt > forMs;
+    const enough = (): boolean => violation !== null || seen.size >= limits.states || late();
 
     while (levels.length <= limits.depth && frontier.length > 0 && !enough()) {
       const next: typeof frontier = [];
-      let cursor = 0;
       let cut = frontier.length > width;
       if (cut) frontier = spread(frontier, width);
+      const steps = stepsFrom(frontier, model);
       const work = async (lane: Lane): Promise<void> => {
-        while (cursor < frontier.length) {
+        for (const { state, number, event } of steps) {
           if (enough()) {
             cut = true;
             return;
           }
-          const { state, number } = frontier[cursor++] as (typeof frontier)[number];
-          for (const event of eventsAt(state, model.world, model.alphabet)) {
-            transitions += 1;
-            try {
-              const after = await stepOf(lane, model, state, event);
-              const digest = digestOf(after);
-              if (seen.has(digest)) continue;
-              seen.add(digest);
-              origins.push({ from: number, by: event });
-              next.push({ state: after, number: origins.length - 1 });
-            } catch (error) {
-              if (!(error instanceof Violation)) throw withTrace(error, traceTo(origins, number), event);
-              if (isKnown(error)) {
-                known += 1;
-                continue;
-              }
-              const trace = [...traceTo(origins, number), event];
-              violation ??= {
-                invariant: error.invariant,
-                report: await reportOf(error, trace, lane),
-                violation: error,
-              };
+          transitions += 1;
+          try {
+            const after = await stepOf(lane, model, state, event);
+            onStep?.(state, event, after);
+            const name = digest(after);
+            if (seen.has(name)) continue;
+            seen.add(name);
+            origins.push({ from: number, by: event });
+            next.push({ state: after, number: origins.length - 1 });
+          } catch (error) {
+            if (!(error instanceof Violation)) throw withTrace(error, traceTo(origins, number), event);
+            if (isKnown(error)) {
+              known += 1;
+              continue;
             }
+            const trace = [...traceTo(origins, number), event];
+            violation ??= {
+              invariant: error.invariant,
+              report: await reportOf(error, trace, lane),
+              violation: error,
+            };
           }
         }
       };
@@ -130,6 +162,18 @@ export async function explore(
     }
     return found();
   });
+}
+
+interface Numbered {
+  readonly state: State;
+  readonly number: number;
+}
+
+/** All that may happen next, for whichever lane is free. */
+function* stepsFrom(frontier: readonly Numbered[], { world, alphabet }: Model): Generator<Numbered & { event: Event }> {
+  for (const { state, number } of frontier) {
+    for (const event of eventsAt(state, world, alphabet)) yield { state, number, event };
+  }
 }
 
 /** One story, told in advance. Null when every rule held all the way. */

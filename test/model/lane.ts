@@ -1,4 +1,5 @@
 /** One partition of the test's Redis: states are put into it and taken out of it again, one round trip each. */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
 import { partitionKeys } from '../../src/producers/job.ts';
 import type { RedisConnection } from '../../src/redis/connections.ts';
@@ -33,79 +34,112 @@ export interface OutboxEntry {
   readonly attemptsRemaining: string;
 }
 
+/** The second half of a key, by which it is known in every lane. */
+const nameOf = (key: string): string => key.slice(PLAIN.prefix.length);
+const PLAIN = partitionKeys('plain');
+export const IDS = [`model_${'0'.repeat(31)}1`, `model_${'0'.repeat(31)}2`] as const;
+const HASHES = [...IDS.map(PLAIN.record), PLAIN.transaction(REFERENCE), PLAIN.epoch, PLAIN.asserted].map(nameOf);
+const SETS = [PLAIN.due, PLAIN.awaiting, PLAIN.review, PLAIN.workers].map(nameOf);
+const OUTBOX = nameOf(PLAIN.outbox);
+/** What one event leaves behind and the next one does not begin with. */
+const PASSING = [OUTBOX, ...[PLAIN.sweep, PLAIN.rate, PLAIN.inquiryRate].map(nameOf)];
+const listOf = (names: readonly string[]): string => `{ ${names.map((name) => `'${name}'`).join(', ')} }`;
+
+/**
+ * KEYS: 1 prefix.  ARGV: 1 content as JSON, 2 clock, 3 server, 4 its start, 5 how many heartbeats stand,
+ * 6.. workers whose heartbeat stands, then those whose heartbeat may stand from before
+ */
 const LOAD = `
+local prefix, hashes, sets = KEYS[1], ${listOf(HASHES)}, ${listOf(SETS)}
+local heartbeat, alive = prefix .. '${nameOf(PLAIN.heartbeat(''))}', tonumber(ARGV[5])
+local gone = { prefix .. '${nameOf(PLAIN.epoch)}:recoverer:' .. ARGV[3] }
+for _, names in ipairs({ hashes, sets, ${listOf(PASSING)} }) do
+  for _, name in ipairs(names) do gone[#gone + 1] = prefix .. name end
+end
+for index = 6 + alive, #ARGV do gone[#gone + 1] = heartbeat .. ARGV[index] end
+redis.call('DEL', unpack(gone))
 local content = cjson.decode(ARGV[1])
-redis.call('DEL', unpack(KEYS))
 for index, flat in ipairs(content.hashes) do
-  if #flat > 0 then redis.call('HSET', KEYS[index], unpack(flat)) end
+  if #flat > 0 then redis.call('HSET', prefix .. hashes[index], unpack(flat)) end
 end
 for index, flat in ipairs(content.sets) do
-  if #flat > 0 then redis.call('ZADD', KEYS[6 + index], unpack(flat)) end
+  if #flat > 0 then redis.call('ZADD', prefix .. sets[index], unpack(flat)) end
 end
-for _, name in ipairs(content.alive) do redis.call('SET', content.prefix .. ':worker:' .. name, '1') end
-redis.call('MSET', content.prefix .. ':model:clock', ARGV[2], content.prefix .. ':model:server', ARGV[3],
-  content.prefix .. ':model:started', ARGV[4])
+for index = 6, 5 + alive do redis.call('SET', heartbeat .. ARGV[index], '1') end
+redis.call('MSET', prefix .. ':model:clock', ARGV[2], prefix .. ':model:server', ARGV[3], prefix .. ':model:started', ARGV[4])
 `;
 
+/** One text, because JSON is read faster than so many replies. KEYS: 1 prefix.  ARGV: workers */
 const SAVE = `
-local found = {}
-for index = 1, 6 do found[index] = redis.call('HGETALL', KEYS[index]) end
-for index = 7, 10 do found[index] = redis.call('ZRANGE', KEYS[index], 0, -1, 'WITHSCORES') end
-found[11] = redis.call('XRANGE', KEYS[11], '-', '+')
-local alive = {}
-for _, name in ipairs(ARGV) do
-  if redis.call('EXISTS', string.match(KEYS[1], '^{.-}') .. ':worker:' .. name) == 1 then alive[#alive + 1] = name end
+local prefix = KEYS[1]
+local found = { hashes = {}, sets = {}, alive = {}, published = {} }
+for index, name in ipairs(${listOf(HASHES)}) do
+  local flat = redis.call('HGETALL', prefix .. name)
+  for at = 1, #flat, 2 do
+    if flat[at] == 'history' then flat[at + 1] = '' end -- nothing reads it back, and it only grows
+  end
+  found.hashes[index] = flat
 end
-found[12] = alive
-return found
+for index, name in ipairs(${listOf(SETS)}) do
+  found.sets[index] = redis.call('ZRANGE', prefix .. name, 0, -1, 'WITHSCORES')
+end
+for index, entry in ipairs(redis.call('XRANGE', prefix .. '${OUTBOX}', '-', '+')) do found.published[index] = entry[2] end
+for _, name in ipairs(ARGV) do
+  if redis.call('EXISTS', prefix .. '${nameOf(PLAIN.heartbeat(''))}' .. name) == 1 then
+    found.alive[#found.alive + 1] = name
+  end
+end
+return cjson.encode(found)
 `;
+
+/** As SAVE says it; a list of nothing comes as an object of nothing. */
+interface Found {
+  readonly hashes: readonly string[][];
+  readonly sets: readonly string[][];
+  readonly published: readonly string[][];
+  readonly alive: readonly string[];
+}
 
 const shaOf = (source: string): string => createHash('sha1').update(source).digest('hex');
 const SHA = { load: shaOf(LOAD), save: shaOf(SAVE) };
 
+/** Within it the monotonic clock is the lane's own: by that a worker keeps what it remembers. */
+export const ownTime = new AsyncLocalStorage<Lane>();
+
 export class Lane {
   readonly partition: string;
   readonly keys: ReturnType<typeof partitionKeys>;
-  readonly ids: readonly [string, string];
+  /** The same in every lane: a state may go on in another one. */
+  readonly ids = IDS;
   readonly seam: Seam;
   readonly redis: RedisConnection;
   /** The time of the model, in Unix ms. */
   clock = 0;
-  readonly #all: string[];
-  readonly #content: string[];
   /** Heartbeats that may stand from what was done here before. */
   readonly #beaten = new Set<string>();
 
-  constructor(redis: RedisConnection, name: string, mutate?: Mutate) {
+  /** `scripts`: those that the server has from us already, for all lanes. */
+  constructor(redis: RedisConnection, name: string, mutate?: Mutate, scripts?: Map<string, string>) {
     this.redis = redis;
     this.partition = name;
     this.keys = partitionKeys(name);
-    this.ids = [`${name}_${'0'.repeat(31)}1`, `${name}_${'0'.repeat(31)}2`];
-    this.seam = new Seam(redis, mutate);
-    const { keys, ids } = this;
-    const hashes = [keys.record(ids[0]), keys.record(ids[1]), keys.transaction(REFERENCE)];
-    const sets = [keys.due, keys.awaiting, keys.review, keys.workers];
-    this.#content = [...hashes, keys.epoch, keys.asserted, `${keys.prefix}:unused`, ...sets, keys.outbox];
-    this.#all = [...this.#content, keys.sweep, keys.rate, keys.inquiryRate];
+    this.seam = new Seam(redis, mutate, scripts);
   }
 
-  async prepare(): Promise<void> {
-    await Promise.all([LOAD, SAVE].map(async (source) => await this.redis.script('LOAD', source)));
+  static async prepare(redis: RedisConnection): Promise<void> {
+    await Promise.all([LOAD, SAVE].map(async (source) => await redis.script('LOAD', source)));
   }
 
   /** Sent without waiting: what follows on the same connection comes after it. */
-  async load(packed: string, clock: number, server: string, startedAt: number): Promise<void> {
+  async load(content: Content, clock: number, server: string, startedAt: number): Promise<void> {
     this.clock = clock;
     this.seam.replies = [];
-    const keys = [
-      ...this.#all,
-      `${this.keys.epoch}:recoverer:${server}`,
-      ...[...this.#beaten].map((name) => this.keys.heartbeat(name)),
-    ];
+    const { alive } = content;
+    const heartbeats = [...alive, ...this.#beaten];
     this.#beaten.clear();
-    for (const name of (JSON.parse(packed) as { alive: string[] }).alive) this.#beaten.add(name);
-    const args = [packed, clock, server, startedAt];
-    await this.redis.call('EVALSHA', SHA.load, keys.length, ...keys, ...args);
+    for (const name of alive) this.#beaten.add(name);
+    const args = [packedOf(content), clock, server, startedAt, alive.length, ...heartbeats];
+    await this.redis.call('EVALSHA', SHA.load, 1, this.keys.prefix, ...args);
   }
 
   async setClock(clock: number): Promise<void> {
@@ -117,50 +151,51 @@ export class Lane {
   /** What stands there now, and what has been published since it was loaded. */
   async save(workers: readonly string[]): Promise<{ content: Content; published: OutboxEntry[] }> {
     for (const name of workers) this.#beaten.add(name);
-    const keys = this.#content;
-    const found = (await this.redis.call('EVALSHA', SHA.save, keys.length, ...keys, ...workers)) as unknown[];
-    const hash = (index: number): Record<string, string> => fieldsOf(found[index] as string[]);
-    const records = [0, 1].map((index) => {
-      const record = hash(index);
-      if (record.state === undefined) return null;
-      record.history = ''; // nothing reads it back, and it only grows
-      return record;
-    }) as [Fields | null, Fields | null];
+    const text = await this.redis.call('EVALSHA', SHA.save, 1, this.keys.prefix, ...workers);
+    const { hashes, sets, alive, published } = JSON.parse(text as string) as Found;
+    const [one = {}, two = {}, reference = {}, epoch = {}, asserted = {}] = hashes.map(fieldsOf);
+    const [due = {}, awaiting = {}, review = {}, lived = {}] = sets.map(fieldsOf);
     const content: Content = {
-      records,
-      reference: hash(2),
-      epoch: hash(3),
-      asserted: hash(4),
-      due: hash(6),
-      awaiting: hash(7),
-      review: hash(8),
-      workers: hash(9),
-      alive: found[11] as string[],
+      records: [one.state === undefined ? null : one, two.state === undefined ? null : two],
+      ...{ reference, epoch, asserted, due, awaiting, review, workers: lived },
+      alive: listed(alive),
     };
-    const published = (found[10] as [string, string[]][]).map(([, flat]) => {
-      const fields = fieldsOf(flat);
-      return {
-        of: (fields.id === this.ids[0] ? 0 : 1) as Of,
-        type: (fields.type ?? '').replace('otp.verification.', ''),
-        sequence: Number(fields.sequence),
-        words: wordsOf(fields),
-        attemptsRemaining: fields.attemptsRemaining ?? '',
-      };
-    });
-    return { content, published };
+    return { content, published: listed(published).map(entryOf) };
   }
+}
 
-  /** As `load` takes it. Kept with a state, because every event that may follow begins with it. */
-  pack(content: Content): string {
-    const { records, reference, epoch, asserted, due, awaiting, review, workers, alive } = content;
-    const hashes = [records[0] ?? {}, records[1] ?? {}, reference, epoch, asserted, {}].map((fields) => {
-      return Object.entries(fields).flat();
-    });
-    const sets = [due, awaiting, review, workers].map((set) => {
-      return Object.entries(set).flatMap(([member, score]) => [score, member]);
-    });
-    return JSON.stringify({ hashes, sets, alive, prefix: this.keys.prefix });
-  }
+const packs = new WeakMap<Content, string>();
+
+/** As LOAD takes it. Kept, because every event that may follow begins with it. */
+function packedOf(content: Content): string {
+  const known = packs.get(content);
+  if (known !== undefined) return known;
+  const { records, reference, epoch, asserted, due, awaiting, review, workers } = content;
+  const hashes = [records[0] ?? {}, records[1] ?? {}, reference, epoch, asserted].map((fields) =>
+    Object.entries(fields).flat(),
+  );
+  const sets = [due, awaiting, review, workers].map((set) =>
+    Object.entries(set).flatMap(([member, score]) => [score, member]),
+  );
+  const pack = JSON.stringify({ hashes, sets });
+  packs.set(content, pack);
+  return pack;
+}
+
+function entryOf(flat: readonly string[]): OutboxEntry {
+  const fields = fieldsOf(flat);
+  return {
+    of: fields.id === IDS[0] ? 0 : 1,
+    type: (fields.type ?? '').replace('otp.verification.', ''),
+    sequence: Number(fields.sequence),
+    words: wordsOf(fields),
+    attemptsRemaining: fields.attemptsRemaining ?? '',
+  };
+}
+
+/** Lua knows no difference between a list of nothing and an object of nothing. */
+function listed<T>(list: readonly T[]): readonly T[] {
+  return Array.isArray(list) ? list : [];
 }
 
 export function wordsOf(fields: Fields): string {

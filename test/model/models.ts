@@ -26,6 +26,23 @@ const QUIET: Alphabet = {
   rollback: false,
 };
 
+/**
+ * Of each kind of event (an answer, a loss, a crash, a stall, a callback, an inquiry, a person's word, a worker that begins,
+ * for the first time or once more) the words that matter most, and nothing that only time brings: so little that every
+ * interleaving of seven of them and more is gone through with every test.
+ */
+export const eightKinds = (world: 'inquiry' | 'callback'): Model => ({
+  world: worlds[world],
+  alphabet: {
+    ...QUIET,
+    answers: ['pending', 'succeeded', 'wrong', 'lost', 'not_sent'],
+    findings: world === 'inquiry' ? ['paid', 'not_paid'] : [],
+    callbacks: ['paid', 'not_paid'],
+    resolve: true,
+    time: false,
+  },
+});
+
 export const inquiry: Model = {
   world: worlds.inquiry,
   alphabet: {

@@ -8,7 +8,7 @@ import { type Content, type Fields, type Of, type OutboxEntry, wordsOf } from '.
 export const AMOUNT = { value: '100.00', currency: 'NGN' };
 /** The time-out of a call, and what its answer may need to come back to us. */
 export const TIMEOUT_MS = 2_000;
-const IN_FLIGHT_MS = TIMEOUT_MS + 10_000;
+export const IN_FLIGHT_MS = TIMEOUT_MS + 10_000;
 
 export interface World {
   readonly name: string;

@@ -29,11 +29,12 @@ export class Seam {
   readonly #redis: RedisConnection;
   readonly #mutate: Mutate;
   /** From the hash of the text as the product has it to the hash of the text as it runs here. */
-  readonly #known = new Map<string, string>();
+  readonly #known: Map<string, string>;
 
-  constructor(redis: RedisConnection, mutate: Mutate = (source) => source) {
+  constructor(redis: RedisConnection, mutate: Mutate = (source) => source, known = new Map<string, string>()) {
     this.#redis = redis;
     this.#mutate = mutate;
+    this.#known = known;
     const own: Record<string, unknown> = {
       evalsha: async (sha: string, ...rest: unknown[]) => await this.#evalsha(sha, rest),
       eval: async (source: string, ...rest: unknown[]) => await this.#eval(source, rest),

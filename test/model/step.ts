@@ -10,7 +10,7 @@ import { Epoch } from '../../src/workers/epoch.ts';
 import { type Applied, type Asking, type Beat, type Beginning, Journal } from '../../src/workers/journal.ts';
 import { Sweeper, type SweeperDependencies } from '../../src/workers/sweeper.ts';
 import { type Alphabet, ANSWERS, type Event, FINDINGS, type Side, sweepAt } from './events.ts';
-import { type Lane, type Of, REFERENCE } from './lane.ts';
+import { type Lane, type Of, ownTime, REFERENCE } from './lane.ts';
 import { AMOUNT, begun, heard, INVARIANTS, judge, newOracle, TIMEOUT_MS, Violation, type World } from './oracle.ts';
 import type { Held, Memory, State, Undelivered, WorkerState } from './state.ts';
 
@@ -180,8 +180,13 @@ class Step {
   }
 
   async run(act: () => Promise<void>): Promise<State> {
+    if (this.#state.rollback === null) return await this.#run(act);
+    return await ownTime.run(this.#lane, async () => await this.#run(act));
+  }
+
+  async #run(act: () => Promise<void>): Promise<State> {
     const { clock, server, serverStartedAt } = this.#state;
-    const loading = this.#lane.load(packed(this.#lane, this.#state), clock, server, serverStartedAt);
+    const loading = this.#lane.load(this.#state.content, clock, server, serverStartedAt);
     await Promise.all([act(), loading]);
     const { content, published } = await this.#lane.save(this.#state.workers.map(({ name }) => name));
     if (this.#failure) throw this.#failure;
@@ -229,11 +234,12 @@ class Step {
         return await this.#conclude({ ...held, evidence });
       }
       case 'again':
-        return await this.#conclude(state.lastAnswer as Undelivered);
+        return await this.#conclude(state.lastAnswer as Held & Undelivered);
       case 'deliver': {
         const undelivered = state.undelivered[event.which] as Undelivered;
         this.#change({ undelivered: state.undelivered.filter((one) => one !== undelivered) });
-        return await this.#conclude(undelivered);
+        // Whoever read it and is gone might as well not have read it; so it matters not who has.
+        return await this.#conclude({ ...undelivered, worker: this.#awake() });
       }
       case 'crash': {
         const { name } = state.workers[event.worker];
@@ -243,7 +249,6 @@ class Step {
         this.#worker(event.worker, { name: next, stalled: false, memory: [], lastBeat: 0 });
         this.#change({
           held: state.held.filter(({ worker }) => worker !== event.worker),
-          undelivered: state.undelivered.filter(({ worker }) => worker !== event.worker),
           lastAnswer: state.lastAnswer?.worker === event.worker ? null : state.lastAnswer,
         });
         // Its successor beats before it does anything else.
@@ -306,7 +311,7 @@ class Step {
           oracle: { ...state.oracle, rolledBack: true },
         });
         this.#rollback({ done: true, saved: null });
-        await lane.load(lane.pack(back), lane.clock, SERVERS[1], lane.clock);
+        await lane.load(back, lane.clock, SERVERS[1], lane.clock);
         return;
       }
       case 'beat':
@@ -357,12 +362,12 @@ class Step {
 
   /** Evidence that is about no submission of the worker's own. */
   async #have(worker: Side, of: Of, record: VerificationRecord, evidence: Evidence): Promise<void> {
-    const undelivered: Undelivered = { worker, of, attempt: 0, record, evidence };
-    if (!this.#model.alphabet.split) return await this.#conclude(undelivered);
+    const undelivered: Undelivered = { of, attempt: 0, record, evidence };
+    if (!this.#model.alphabet.split) return await this.#conclude({ ...undelivered, worker });
     this.#change({ undelivered: [...this.#state.undelivered, undelivered] });
   }
 
-  async #conclude({ worker, of, attempt, record, evidence }: Undelivered): Promise<void> {
+  async #conclude({ worker, of, attempt, record, evidence }: Held & Undelivered): Promise<void> {
     const { oracle } = this.#state;
     this.#change({ oracle: heard(oracle, of, attempt, evidence, this.#lane.clock, this.#model.world) });
     await conclude(record, evidence, {}, {}, this.#dependencies(await this.#journal(worker)));
@@ -508,14 +513,4 @@ class Step {
     const { rollback } = this.#state;
     this.#change({ rollback: rollback && { ...rollback, ...change } });
   }
-}
-
-const packs = new WeakMap<State, string>();
-
-function packed(lane: Lane, state: State): string {
-  const known = packs.get(state);
-  if (known !== undefined) return known;
-  const pack = lane.pack(state.content);
-  packs.set(state, pack);
-  return pack;
 }

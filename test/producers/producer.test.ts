@@ -182,12 +182,13 @@ describe('createProducer', () => {
 });
 
 describe('the package', () => {
-  it('has two functions, and the errors that they throw', () => {
+  it('has three functions, and the errors that they throw', () => {
     expect(Object.keys(library).sort()).toEqual([
       'AcceptInProgressError',
       'AcceptanceUnknownError',
       'IdempotencyMismatchError',
       'InvalidRequestError',
+      'createOutboxSealer',
       'createProducer',
       'createResultsConsumer',
     ]);

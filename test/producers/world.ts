@@ -1,8 +1,9 @@
 /** What these tests stand on: a Redis of their own, an intake on a free port, and a stand-in for the workers. */
-import { createServer, type IncomingHttpHeaders, request } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type IncomingHttpHeaders, request } from 'node:http';
 import { z } from 'zod';
 import { EventBus, type Events } from '../../src/events.ts';
+import { HTTP_LIMITS, type HttpLimits, openPort, type PortSettings } from '../../src/main-http.ts';
+import { unreadAnswer } from '../../src/producers/guard.ts';
 import { createIntake, type IntakeClient, type IntakeDependencies } from '../../src/producers/intake.ts';
 import { PUBLISHED_CHANNEL, partitionKeys, partitionOf } from '../../src/producers/job.ts';
 import { type ProducerQueues, producerQueues } from '../../src/producers/queues.ts';
@@ -89,9 +90,13 @@ export async function sealingKeys(kid = 'test-1'): Promise<SealingKeySet> {
 }
 
 export async function startWorld(
-  options: Partial<IntakeDependencies> & { redisOptions?: TestRedisOptions } = {},
+  options: Partial<IntakeDependencies> & {
+    redisOptions?: TestRedisOptions;
+    limits?: Partial<HttpLimits>;
+    tls?: PortSettings['tls'];
+  } = {},
 ): Promise<World> {
-  const { redisOptions, ...given } = options;
+  const { redisOptions, limits, tls, ...given } = options;
   const server = await startTestRedis(redisOptions);
   const keySet = await sealingKeys();
   const events = new EventBus();
@@ -112,9 +117,17 @@ export async function startWorld(
     clients: [SHOP, KIOSK],
     ...given,
   });
-  const http = createServer(intake);
-  await new Promise<void>((settle) => http.listen(0, '127.0.0.1', settle));
-  const { port } = http.address() as AddressInfo;
+  const opened = await openPort(
+    'intake',
+    { host: '127.0.0.1', port: 0, ...(tls ? { tls } : {}) },
+    {
+      app: intake,
+      unread: unreadAnswer,
+      onUnread: (status) => events.emit('intake:answered', { status, durationMs: null }),
+    },
+    { ...HTTP_LIMITS, ...limits },
+  );
+  const { port } = new URL(opened.url);
 
   const call = async (one: Call): Promise<Reply> => {
     const headers: Record<string, string> = {};
@@ -155,7 +168,7 @@ export async function startWorld(
     waiting,
     answered,
     failed,
-    url: `http://127.0.0.1:${port}`,
+    url: opened.url,
     call,
     post: async (body, key, headers = {}) => await call({ body, key, headers }),
     get: async (id, headers = {}, query = '') =>
@@ -172,8 +185,7 @@ export async function startWorld(
     },
     jobs: async (partition = 'demo') => await queues.queue(partition).count(),
     [Symbol.asyncDispose]: async () => {
-      http.closeAllConnections();
-      await new Promise((settle) => http.close(settle));
+      await opened.close(0);
       await waiting.close();
       redis.disconnect();
       await queues.close();

@@ -3,7 +3,14 @@ import { randomUUID } from 'node:crypto';
 import { Queue } from 'bullmq';
 import { EventBus, type EventName, type Events } from '../../src/events.ts';
 import { type AcceptDependencies, accept } from '../../src/producers/accept.ts';
-import { partitionKeys, partitionOf, resultsPrefix, type VerificationJob } from '../../src/producers/job.ts';
+import {
+  partitionKeys,
+  partitionOf,
+  resultsPrefix,
+  type VerificationJob,
+  webhookQueueName,
+  webhookQueuePrefix,
+} from '../../src/producers/job.ts';
 import { resourceOf, type VerificationResource } from '../../src/producers/record.ts';
 import { generateSealingKey, Opener, Sealer, type SealingKeySet } from '../../src/producers/sealing.ts';
 import { providers } from '../../src/providers/index.ts';
@@ -127,8 +134,9 @@ export async function startPipeline(
           opener,
           events,
           sealDetails: async (_, details) => await sealer.seal(details),
-          client: () => ({ sealedToClient: false }),
+          client: () => ({ sealedToClient: false, hasWebhook: false }),
           resultsQueue: (name) => queueOf(name, resultsPrefix(name)),
+          webhookQueue: (client) => queueOf(webhookQueueName(client), webhookQueuePrefix(client)),
         },
       );
       workers.set(name, worker);

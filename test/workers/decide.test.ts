@@ -1237,3 +1237,18 @@ describe('whatever comes, in whatever order', () => {
     );
   });
 });
+
+describe('what is proved of the money and not of the code', () => {
+  const paid: Evidence = { from: 'inquiry', finding: { kind: 'paid', providerCode: 'PAID' }, askedAt: NOW + 20_000 };
+
+  test('is not said of the code, where another one of the transaction may have been submitted', () => {
+    const verdict = decide(paid, situation('awaiting', { standing: UNKNOWN, contested: true }), MONEY);
+    expect(verdict).toMatchObject({ do: 'settle', standing: { otp: 'unknown', transaction: 'succeeded' } });
+  });
+
+  test('settles nothing where another amount was paid', () => {
+    const mismatch = standing('unknown', 'unknown', { reason: 'amount_mismatch' });
+    const untouched: Evidence = { from: 'inquiry', finding: UNTOUCHED, askedAt: NOW + 20_000 };
+    expect(decide(untouched, situation('awaiting', { standing: mismatch }), MONEY)).toMatchObject({ do: 'await' });
+  });
+});

@@ -829,3 +829,36 @@ describe('whatever happens, in whatever order', () => {
     );
   }, 60_000);
 });
+
+describe('two verifications of one transaction that both may have been submitted', () => {
+  const rolledBack: Evidence = { from: 'rolled_back', bounded: false };
+  const paid = (askedAt: number): Evidence => ({
+    from: 'inquiry',
+    finding: { kind: 'paid', providerCode: 'P' },
+    askedAt,
+  });
+
+  async function outcomes(count: number): Promise<string[]> {
+    const journal = journalOf({ redis });
+    const ids = [];
+    for (let index = 0; index < count; index += 1) {
+      ids.push(await seed(redis, { reference: `contested-${count}`, codePrint: `code-${index}` }));
+    }
+    const conclude = async (id: string, evidence: Evidence): Promise<void> => {
+      const record = await journal.read(id);
+      if (record) await journal.apply(record, evidence, {}, async () => '');
+    };
+    for (const id of ids) await conclude(id, rolledBack);
+    for (const id of ids) await conclude(id, paid(journal.now() + 60_000));
+    const records = await Promise.all(ids.map(async (id) => await journal.read(id)));
+    return records.map((record) => `${record?.standing?.otp} / ${record?.standing?.transaction}`);
+  }
+
+  test('are both paid, and nobody says by which code', async () => {
+    expect(await outcomes(2)).toEqual(['unknown / succeeded', 'unknown / succeeded']);
+  });
+
+  test('but a single one was it', async () => {
+    expect(await outcomes(1)).toEqual(['accepted / succeeded']);
+  });
+});

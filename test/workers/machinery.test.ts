@@ -4,7 +4,13 @@ import { Queue } from 'bullmq';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { EventBus } from '../../src/events.ts';
-import { PUBLISHED_CHANNEL, partitionKeys, resultsPrefix } from '../../src/producers/job.ts';
+import {
+  PUBLISHED_CHANNEL,
+  partitionKeys,
+  resultsPrefix,
+  webhookQueueName,
+  webhookQueuePrefix,
+} from '../../src/producers/job.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
 import { Forwarder, type ForwarderDependencies } from '../../src/workers/forwarder.ts';
@@ -58,8 +64,9 @@ function forwarderOf(given: Partial<ForwarderDependencies> = {}): {
     worker: randomUUID(),
     retentionMs: 60_000,
     events,
-    client: () => ({ sealedToClient: false }),
+    client: () => ({ sealedToClient: false, hasWebhook: false }),
     resultsQueue: queueOf,
+    webhookQueue: (client) => queueOf(webhookQueueName(client), webhookQueuePrefix(client)),
     ...given,
   });
   return { forwarder, seen };
@@ -116,11 +123,24 @@ describe('a result', () => {
 
   test('goes to the queue of its client where it has one, and nowhere else', async () => {
     const ids = await settle(2);
-    const { forwarder } = forwarderOf({ client: () => ({ resultsQueue: 'shop-results', sealedToClient: false }) });
+    const { forwarder } = forwarderOf({
+      client: () => ({ resultsQueue: 'shop-results', sealedToClient: false, hasWebhook: false }),
+    });
     await forwarder.start();
     await forwarder.close();
     expect(await published('shop-results')).toEqual(resultIds(ids));
     expect(await published()).toEqual([]);
+  });
+
+  test('of a client with a webhook goes to its queue as well', async () => {
+    const ids = await settle(2);
+    const { forwarder } = forwarderOf({ client: () => ({ sealedToClient: false, hasWebhook: true }) });
+    await forwarder.start();
+    await forwarder.close();
+    expect(await published()).toEqual(resultIds(ids));
+    const { client } = (await journalOf({ redis }).read(ids[0] ?? '')) ?? { client: '' };
+    const waiting = await queueOf(webhookQueueName(client), webhookQueuePrefix(client)).getJobs(['waiting']);
+    expect(waiting.map(({ data }) => data.id).sort()).toEqual(resultIds(ids));
   });
 
   test('that a process had read when it died is claimed and delivered by another', async () => {
@@ -178,7 +198,11 @@ describe('a result', () => {
   test('of one client whose queue is broken holds back no other', async () => {
     const [broken, sound] = [await settle(1), await settle(2)];
     const { forwarder, seen } = forwarderOf({
-      client: (id) => ({ resultsQueue: id === 'broken' ? 'broken-results' : 'otp-results', sealedToClient: false }),
+      client: (id) => ({
+        resultsQueue: id === 'broken' ? 'broken-results' : 'otp-results',
+        sealedToClient: false,
+        hasWebhook: false,
+      }),
       resultsQueue: (name) => {
         if (name === 'broken-results') throw new Error('no such queue');
         return queueOf(name);

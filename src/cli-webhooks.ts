@@ -1,0 +1,105 @@
+/** `otp webhooks list | replay | enable`: what is owed to the clients' endpoints; docs/webhooks.md tells of them. */
+import { Queue } from 'bullmq';
+import { type Command, Option } from 'commander';
+import { type Config, loadConfig } from './config.ts';
+import { webhookQueueName, webhookQueuePrefix } from './producers/job.ts';
+import type { RedisConnection } from './redis/connections.ts';
+
+type WithRedis = (config: Config, work: (redis: RedisConnection) => Promise<void>) => Promise<void>;
+
+interface Options {
+  config?: string;
+  json?: boolean;
+}
+
+/** A client that the configuration gives no webhook. */
+class WebhookError extends Error {
+  override readonly name = 'CommandError';
+}
+
+export function addWebhookCommands(webhooks: Command, withRedis: WithRedis): void {
+  const command = (name: string, description: string, example: string): Command =>
+    webhooks
+      .command(name)
+      .description(description)
+      .addOption(new Option('-c, --config <file>', 'configuration file (YAML or JSON)').env('OTP_CONFIG'))
+      .option('--json', 'one JSON document per line instead of text')
+      .addHelpText('after', `\nExample:\n  ${example}`);
+
+  command('list', 'each endpoint and what it is owed', 'otp webhooks list --config otp.yaml').action(
+    async ({ config: file, json }: Options) => {
+      const config = loadConfig({ file });
+      await withRedis(config, async (redis) => {
+        for (const { client } of config.results.webhooks) {
+          await withQueue(redis, client, async (queue) => {
+            const counts = await queue.getJobCounts('wait', 'active', 'delayed', 'failed');
+            const { wait = 0, active = 0, delayed = 0, failed = 0 } = counts;
+            const state = {
+              client,
+              enabled: !(await queue.isPaused()),
+              waiting: wait + active,
+              delayed,
+              failed,
+            };
+            if (json) console.log(JSON.stringify(state));
+            else
+              console.log(
+                `${client}  ${state.enabled ? 'enabled' : 'switched off'}  ${state.waiting} waiting, ` +
+                  `${delayed} to be tried again, ${failed} given up`,
+              );
+          });
+        }
+      });
+    },
+  );
+
+  command('replay', 'delivers what was given up once more, from the first try on', 'otp webhooks replay shop')
+    .argument('<client>', 'whose endpoint')
+    .action(async (client: string, { config, json }: Options) => {
+      await ofClient(client, config, withRedis, async (queue) => {
+        const count = await queue.getFailedCount();
+        await queue.retryJobs({ state: 'failed' });
+        if (json) console.log(JSON.stringify({ client, replayed: count }));
+        else console.log(`${client}: ${count} ${count === 1 ? 'result is' : 'results are'} delivered once more`);
+      });
+    });
+
+  command('enable', 'goes on after a 410: the endpoint is there again', 'otp webhooks enable shop')
+    .argument('<client>', 'whose endpoint')
+    .action(async (client: string, { config, json }: Options) => {
+      await ofClient(client, config, withRedis, async (queue) => {
+        await queue.resume();
+        if (json) console.log(JSON.stringify({ client, enabled: true }));
+        else console.log(`${client}: its results are delivered again`);
+      });
+    });
+}
+
+async function ofClient(
+  client: string,
+  file: string | undefined,
+  withRedis: WithRedis,
+  work: (queue: Queue) => Promise<void>,
+): Promise<void> {
+  const config = loadConfig({ file });
+  const known = config.results.webhooks.map((webhook) => webhook.client);
+  if (!known.includes(client)) {
+    throw new WebhookError(
+      `results.webhooks: ${client} has none${known.length > 0 ? `; known are ${known.join(', ')}` : ''}`,
+    );
+  }
+  await withRedis(config, async (redis) => await withQueue(redis, client, work));
+}
+
+async function withQueue(redis: RedisConnection, client: string, work: (queue: Queue) => Promise<void>): Promise<void> {
+  const queue = new Queue(webhookQueueName(client), {
+    connection: redis,
+    prefix: webhookQueuePrefix(client),
+    skipMetasUpdate: true,
+  });
+  try {
+    await work(queue);
+  } finally {
+    await queue.close();
+  }
+}
