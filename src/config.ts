@@ -490,7 +490,9 @@ class Judgement {
     for (const issue of issues) {
       if (issue.code === 'unrecognized_keys') {
         const known = knownKeys(schema, issue.path);
-        for (const name of issue.keys) this.#add([...issue.path, name], unknownKey(name, known));
+        for (const name of issue.keys) {
+          this.#add([...issue.path, nameToShow(name, issue.path, known)], unknownKey(name, known));
+        }
       } else if (issue.code === 'invalid_union' && issue.errors.length > 0 && issue.message === NO_ALTERNATIVE) {
         // The alternative that comes nearest is the one that was meant.
         const [nearest = []] = [...issue.errors].sort((a, b) => a.length - b.length);
@@ -528,8 +530,9 @@ class Judgement {
     }
     const origin = this.#sources.origins.get(keyOf(path));
     if (origin !== undefined) return origin;
+    // Several words may be several lines of the file, run together by a sign that is missing.
     const shown = JSON.stringify(value) ?? type;
-    return shown.length > 80 || /[@?#]/.test(shown) ? type : shown;
+    return path.length === 0 || shown.length > 80 || /[@?#\s\\{}]|(?<!^)"(?!$)/.test(shown) ? type : shown;
   }
 
   /** An adapter writes its own messages; whatever they say, no text of the credentials leaves with them. */
@@ -757,13 +760,25 @@ const unit = (origin: string): string =>
   origin === 'string' ? ' characters long' : origin === 'array' ? ' entries long' : '';
 
 function unknownKey(name: string, known: readonly string[]): string {
+  const nearest = nearestKey(name, known);
+  if (nearest !== null) return `is not a known key; is ${nearest} meant?`;
+  return known.length === 0 ? 'is not a known key' : `is not a known key; known here: ${known.join(', ')}`;
+}
+
+/** Among secrets, one may stand without its name and look like a key: there only a plain word, or nearly a known key, is shown. */
+function nameToShow(name: string, path: Path, known: readonly string[]): string {
+  const amongSecrets = path.some((part) => /^(credentials|redis|users|clients|webhooks)$/.test(String(part)));
+  const plainWord = /^[a-z]{1,12}$/.test(name);
+  return amongSecrets && !plainWord && nearestKey(name, known) === null ? '*'.repeat(name.length) : name;
+}
+
+function nearestKey(name: string, known: readonly string[]): string | null {
   const plain = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]/g, '');
   const [nearest] = known
     .map((key) => ({ key, distance: editDistance(plain(name), plain(key)) }))
     .filter(({ key, distance }) => distance <= Math.max(2, Math.ceil(key.length / 3)) && distance < key.length)
     .sort((a, b) => a.distance - b.distance);
-  if (nearest !== undefined) return `is not a known key; is ${nearest.key} meant?`;
-  return known.length === 0 ? 'is not a known key' : `is not a known key; known here: ${known.join(', ')}`;
+  return nearest?.key ?? null;
 }
 
 function editDistance(from: string, to: string): number {

@@ -195,8 +195,8 @@ function uint32(value: number): Buffer {
   return bytes;
 }
 
-/** Strict, because Buffer passes over what does not belong there, and an altered text would be opened. */
-function fromBase64Url(text: string): Buffer {
+/** Strict, because decoders pass over what does not belong there, and an altered text would be opened. */
+export function fromBase64Url(text: string): Buffer {
   const bytes = Buffer.from(text, 'base64url');
   if (bytes.toString('base64url') !== text) throw new Error('no base64url');
   return bytes;

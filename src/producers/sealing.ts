@@ -16,7 +16,14 @@ import {
   type JWK,
 } from 'jose';
 import { z } from 'zod';
-import { ALGORITHM, ENCRYPTION, RememberingDecrypter, type ReuseBounds, ReusingEncrypter } from './ecdh-es.ts';
+import {
+  ALGORITHM,
+  ENCRYPTION,
+  fromBase64Url,
+  RememberingDecrypter,
+  type ReuseBounds,
+  ReusingEncrypter,
+} from './ecdh-es.ts';
 
 /** One key of a set: OKP on X25519 with a `kid`; `d` only in the set that opens. */
 export const sealingKeySchema = z.looseObject({
@@ -153,9 +160,11 @@ export class Opener {
 }
 
 async function decryptByJose(sealed: string, keys: ReadonlyMap<string, CryptoKey>): Promise<Uint8Array> {
-  const keyOf = ({ kid }: { kid?: string }): CryptoKey => {
+  for (const part of sealed.split('.')) fromBase64Url(part); // jose passes over spaces, padding and bits that say nothing
+  const keyOf = ({ kid, zip }: { kid?: string; zip?: string }): CryptoKey => {
     const key = keys.get(kid ?? '');
-    if (!key) throw new SealError('no key');
+    // Nobody who seals for us compresses; what a stranger has would have to be unpacked to be judged.
+    if (!key || zip !== undefined) throw new SealError('no key, or compressed');
     return key;
   };
   const { plaintext } = await compactDecrypt(sealed, keyOf, {

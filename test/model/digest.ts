@@ -103,10 +103,15 @@ function verificationOf(state: State, of: Of): unknown {
       .map((one) => JSON.stringify(ofUndelivered(state, one)))
       .sort(),
     oracle.contradicted[of],
+    !isSettled(state, of) && lastEventOf(record) === 'set_aside',
     isSettled(state, of) ? null : [heard, ago(state, firstNotPaidAt)],
     isOver(state) ? null : submissionsOf(state, of),
     isOver(state) ? null : placeOf(state, of),
   ];
+}
+
+function lastEventOf({ history = '' }: Fields): string | undefined {
+  return /"event":"(\w+)"/.exec(history)?.[1];
 }
 
 function ofField(state: State, name: string, value: string): string {
@@ -263,7 +268,8 @@ export function exactDigestOf(state: State): string {
   const stands = { ...content, due, awaiting: Object.keys(content.awaiting), review: Object.keys(content.review) };
   const all = [stands, stalled, held, undelivered, lastAnswer, outbox, oracle];
   const text = JSON.stringify(all, (name, value: unknown) => {
-    if (name === 'history' || name === 'partition' || name === 'epoch' || name === 'workers') return undefined;
+    if (name === 'history') return Array.isArray(value) ? undefined : lastEventOf({ history: String(value) });
+    if (name === 'partition' || name === 'epoch' || name === 'workers') return undefined;
     if (TIMES.has(name)) return Number(value) === 0 ? 'never' : Number(value) - clock;
     if (name === 'token' || name === 'owner') return names.get(value) ?? 'another';
     if (name === 'alive') return workers.map((worker) => content.alive.includes(worker.name));

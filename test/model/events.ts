@@ -42,7 +42,11 @@ export type Event =
   | { readonly do: 'recover' };
 
 export type Answer = keyof typeof ANSWERS;
-type Said = { readonly outcome: Outcome } | { readonly lost: true } | { readonly notSent: boolean };
+type Said =
+  | { readonly outcome: Outcome }
+  | { readonly lost: true }
+  | { readonly notSent: boolean }
+  | { readonly noKey: true };
 
 const yes = (transaction: 'succeeded' | 'pending' | 'none', more: object = {}): Said => ({
   outcome: { kind: 'accepted', transaction, providerCode: 'YES', ...more },
@@ -72,6 +76,8 @@ export const ANSWERS = {
   lost: { lost: true },
   not_sent: { notSent: true },
   cannot_be_sent: { notSent: false },
+  /** Who began it cannot open the code. */
+  no_key: { noKey: true },
 } as const satisfies Record<string, Said>;
 
 export const FINDINGS = {

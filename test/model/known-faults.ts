@@ -85,6 +85,20 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     ],
     is: ({ invariant, message }) => invariant === INVARIANTS.holder && message.includes('while a suspect is in hand'),
   },
+  {
+    says: 'after a payment of another amount an inquiry that knows of none frees a code that was accepted',
+    mended: true,
+    model: { ...everything('inquiry'), alphabet: { ...everything('inquiry').alphabet, split: false } },
+    trace: [
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'answer', of: 0, attempt: 1, as: 'pending' },
+      { do: 'inquiry', of: 0, as: 'paid_less' },
+      { do: 'callback', of: 0, as: 'paid' },
+      { do: 'inquiry', of: 0, as: 'untouched' },
+    ],
+    is: ({ invariant, message }) =>
+      invariant === INVARIANTS.proof && /says "unknown pending amount_mismatch /.test(message),
+  },
 ];
 
 export function isKnown(violation: Violation): boolean {

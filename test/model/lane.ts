@@ -76,7 +76,8 @@ local found = { hashes = {}, sets = {}, alive = {}, published = {} }
 for index, name in ipairs(${listOf(HASHES)}) do
   local flat = redis.call('HGETALL', prefix .. name)
   for at = 1, #flat, 2 do
-    if flat[at] == 'history' then flat[at + 1] = '' end -- nothing reads it back, and it only grows
+    -- It only grows, and nothing reads back more than its end.
+    if flat[at] == 'history' then flat[at + 1] = string.match(flat[at + 1], '[^\\n]*\\n?$') end
   end
   found.hashes[index] = flat
 end

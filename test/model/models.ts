@@ -110,10 +110,12 @@ export const everything = (world: keyof typeof worlds): Model => ({
             'lost',
             'not_sent',
             'cannot_be_sent',
+            'no_key',
           ]
         : [
             ...(['pending', 'pending_last', 'succeeded', 'succeeded_less', 'wrong', 'declined', 'refused'] as const),
             ...(['throttled', 'refused_for_good', 'unknown', 'lost', 'not_sent', 'cannot_be_sent'] as const),
+            'no_key',
           ],
     findings: ['paid', 'paid_less', 'not_paid', 'pending', 'untouched', 'nothing'],
     callbacks: ['paid', 'paid_less', 'paid_unsaid', 'not_paid'],

@@ -38,6 +38,8 @@ export interface Submission {
 interface Heard {
   /** A proof of payment. */
   readonly paid: boolean;
+  /** Another amount was paid: a person must look, and nothing that is said of the code ends that. */
+  readonly otherAmount: boolean;
   /** Proof enough that nothing was paid. */
   readonly notPaid: boolean;
   readonly accepted: boolean;
@@ -58,7 +60,14 @@ export interface Oracle {
   readonly rolledBack: boolean;
 }
 
-const NOTHING: Heard = { paid: false, notPaid: false, accepted: false, rejected: false, firstNotPaidAt: 0 };
+const NOTHING: Heard = {
+  paid: false,
+  otherAmount: false,
+  notPaid: false,
+  accepted: false,
+  rejected: false,
+  firstNotPaidAt: 0,
+};
 
 export function newOracle(codes: readonly [string, string | null]): Oracle {
   return {
@@ -150,6 +159,7 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
 
   switch (evidence.from) {
     case 'not_sent':
+    case 'no_key':
       // What was counted when it became final stays counted: nothing was taken back from what was said.
       tell({ fate: 'not_sent', ...(final === null ? { counted: false } : {}) });
       break;
@@ -176,7 +186,7 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
       const { finding, askedAt } = evidence;
       if (finding.kind === 'paid') {
         if (agrees(finding.amounts)) learn({ paid: true });
-        else learn({ firstNotPaidAt: 0 });
+        else learn({ otherAmount: true, firstNotPaidAt: 0 });
         proved = true;
       } else if (finding.kind === 'not_paid') {
         if (!lateEnough(askedAt)) break;
@@ -184,7 +194,8 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
         else if (askedAt >= mine.firstNotPaidAt + Math.min(...world.delaysMs) - 100) learn({ notPaid: true });
       } else if (finding.kind !== 'nothing') {
         learn({ firstNotPaidAt: 0 });
-        if (finding.kind === 'untouched' && final === null && !mine.accepted && lateEnough(askedAt)) {
+        const believed = final === null && !mine.accepted && !mine.otherAmount && lateEnough(askedAt);
+        if (finding.kind === 'untouched' && believed) {
           submissions = submissions.map((one) =>
             one === latest && (one.fate === 'open' || one.fate === 'reached')
               ? { ...one, fate: 'untouched', counted: false }

@@ -18,5 +18,5 @@ test.each(runs)(
     expect(found.violation?.report).toBeUndefined();
     expect(found.completeTo).toBeGreaterThanOrEqual(3);
   },
-  60_000,
+  120_000,
 );

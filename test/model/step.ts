@@ -228,7 +228,9 @@ class Step {
             ? { from: 'answer', outcome: answer.outcome }
             : 'lost' in answer
               ? { from: 'lost', code: 'ECONNRESET' }
-              : { from: 'not_sent', code: 'ECONNREFUSED', remediable: answer.notSent };
+              : 'noKey' in answer
+                ? { from: 'no_key' }
+                : { from: 'not_sent', code: 'ECONNREFUSED', remediable: answer.notSent };
         this.#change({ held: state.held.filter((one) => one !== held) });
         if (this.#model.alphabet.again) this.#change({ lastAnswer: { ...held, evidence } });
         return await this.#conclude({ ...held, evidence });
