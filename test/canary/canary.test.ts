@@ -5,7 +5,9 @@
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { REASONS } from '../../src/providers/provider.ts';
+import { sandboxProviders } from '../../src/sandbox/index.ts';
 import { Canaries, KINDS } from './canaries.ts';
+import { TOLD_BY_TEST_ENVIRONMENT } from './gateway.ts';
 import { Journeys, VISIBLE } from './journeys.ts';
 import {
   appendOnlyFile,
@@ -58,9 +60,15 @@ test('every reason that a verification can end with was met', () => {
   expect(REASONS.filter((reason) => !met.has(reason))).toEqual([]);
 });
 
-test('canaries of every kind were sent', () => {
+test('canaries of every kind were sent, and a test environment told one of its own', () => {
   const sent = new Set(canaries.all.map(({ kind }) => kind));
   expect(KINDS.filter((kind) => !sent.has(kind))).toEqual([]);
+  expect(canaries.all.map(({ name }) => name)).toContain(TOLD_BY_TEST_ENVIRONMENT);
+});
+
+test('a worker was killed over a code of each provider', () => {
+  const orphans = travelled.records.filter(({ history }) => history.some(({ event }) => event === 'owner_dead'));
+  expect(orphans.map(({ partition }) => partition).sort()).toEqual([...sandboxProviders].sort());
 });
 
 function placesOf(world: World, { services, records, problems, thrown, outboxRows, commandLines }: Travelled): Place[] {

@@ -44,6 +44,8 @@ const OWN_ANSWERS: Readonly<Record<string, OwnAnswer>> = {
   [COME_BACK_LATER]: (echo) => whole(429, JSON.stringify({ title: echo }), { 'retry-after': '60' }),
 };
 
+export const TOLD_BY_TEST_ENVIRONMENT = 'the code that a test environment tells';
+
 /** The request is held and never answered; `held` counts them. */
 export const HOLD = 'hold';
 
@@ -142,7 +144,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   /** In its test environment LipaLater tells the code that it would have sent to the customer. */
   function disclosing(body: string): string {
     if (provider !== 'lipa-later') return body;
-    return body.replace(/"otp":"\d+"/, () => `"otp":"${canaries.digits('the code that a test environment tells')}"`);
+    return body.replace(/"otp":"\d+"/, () => `"otp":"${canaries.digits(TOLD_BY_TEST_ENVIRONMENT)}"`);
   }
 
   async function forwardCallback(socket: Socket, { path, headers, body }: WireRequest): Promise<void> {

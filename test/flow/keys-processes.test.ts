@@ -97,7 +97,7 @@ test('an intake that is given private keys says that it has no use for them', as
   const service = await startService(loadConfig({ file: machine.file, environment: {} }), { roles: ['intake'], logTo });
   await service.close();
   const says = 'it has private keys, for which this process has no use';
-  await vi.waitUntil(() => readFileSync(logTo, 'utf8').includes(says), { timeout: 5_000 });
+  await vi.waitFor(() => expect(readFileSync(logTo, 'utf8')).toContain(says), { timeout: 5_000 });
 }, 30_000);
 
 test('an intake reuses its ephemeral key where that is configured, and its workers open what it sealed', async () => {

@@ -5,6 +5,9 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { connectRedis } from '../../src/redis/connections.ts';
+import { startTestRedis } from '../support/redis.ts';
+import { journalOf, seed } from '../workers/support.ts';
 import { readCorpus } from './corpus.ts';
 import { replay, run } from './engine.ts';
 import { parseTree, textOf } from './json-tree.ts';
@@ -110,6 +113,25 @@ describe('the parser of the oracles', () => {
         { name: 'a', value: { value: 'b' } },
       ],
     });
+  });
+});
+
+/** Too slow to be met by chance: a worker would be at such a record for ever, and Redis with it. */
+describe('a record whose revision somebody has written in his own way', () => {
+  it.each(['02', '2.0', ' 2 ', '2e0'])('ends the deciding instead of beginning it anew: %j', async (revision) => {
+    await using server = await startTestRedis();
+    const redis = connectRedis(server.url, 'worker', { onError: () => {} });
+    try {
+      const journal = journalOf({ redis });
+      const id = await seed(redis);
+      const beginning = await journal.begin(id);
+      if (beginning.is !== 'begun') throw new Error('it was not begun');
+      await redis.hset(journal.keys.record(id), 'revision', revision);
+      const applying = journal.apply(beginning.record, { from: 'lost', code: 'ECONNRESET' }, {}, async () => 'sealed');
+      await expect(applying).rejects.toThrow(`the record of ${id} cannot be read: its revision must be`);
+    } finally {
+      redis.disconnect();
+    }
   });
 });
 

@@ -11,7 +11,7 @@
  *   the transaction. Of a transaction with two that are settled, nothing.
  * - Whether a worker is heard of is asked only of the owner of what is being sent.
  *
- * `reduction.test.ts` and `deep.ts --reduction` look at every state one by one, whether that is so. Where Redis may lose
+ * `model.test.ts` and `deep.ts --reduction` look at every state one by one, whether that is so. Where Redis may lose
  * something all may still matter, and everybody has a name: workers beat in turn, and the first to come may recover.
  */
 import { createHash } from 'node:crypto';
@@ -33,19 +33,24 @@ const LONG_AGO_MS = 120_000;
  * By what of a record nothing is decided any more, by where it stands. What is not named tells states apart, also a field
  * that a record will only have tomorrow.
  */
-const OVER: Readonly<Record<string, readonly string[]>> = {
-  queued: ['beganAt', 'inFlightUntil', 'used'],
-  sending: ['notBefore'],
-  awaiting: [
+const OVER: Readonly<Record<string, ReadonlySet<string>>> = {
+  queued: passedOver('beganAt', 'inFlightUntil', 'used'),
+  sending: passedOver('notBefore'),
+  awaiting: passedOver(
     ...['expiresAt', 'notBefore', 'beganAt', 'refusals', 'notSent', 'used'],
     ...['nextStep', 'providerCode', 'attemptsRemaining'],
-  ],
-  settled: [
+  ),
+  settled: passedOver(
     ...['expiresAt', 'notBefore', 'beganAt', 'refusals', 'notSent', 'used', 'attempts', 'hinted', 'inFlightUntil'],
     ...['awaitingSince', 'nextInquiryAt', 'inquiries', 'notPaidAt', 'final', 'otp', 'reason', 'nextStep'],
     ...['providerCode', 'attemptsRemaining', 'identifiers', 'details'],
-  ],
+  ),
 };
+
+/** Besides what is idle everywhere; and who owns it stands with the worker. */
+function passedOver(...names: string[]): ReadonlySet<string> {
+  return new Set([...IDLE, 'owner', 'createdAt', 'sequence', ...names]);
+}
 
 export function digestOf(state: State): string {
   const { rollback } = state;
@@ -88,11 +93,10 @@ function verificationOf(state: State, of: Of): unknown {
   const { content, oracle, undelivered } = state;
   const record = content.records[of];
   if (record === null) return null;
-  const over = ['owner', 'createdAt', 'sequence', ...(OVER[record.state ?? ''] ?? [])];
+  const over = OVER[record.state ?? ''] ?? IDLE;
   // An inquiry may have been put before it was settled.
   const asked = undelivered.some((one) => one.of === of && one.evidence.from === 'inquiry');
-  const matters = (name: string): boolean => !IDLE.has(name) && !over.includes(name);
-  const fields = Object.entries(record).filter(([name]) => matters(name) || (asked && name === 'inFlightUntil'));
+  const fields = Object.entries(record).filter(([name]) => !over.has(name) || (asked && name === 'inFlightUntil'));
   const { firstNotPaidAt, ...heard } = oracle.heard[of];
   return [
     fields.map(([name, value]) => ofField(state, name, value)).sort(),

@@ -37,7 +37,7 @@ export const eightKinds = (world: 'inquiry' | 'callback'): Model => ({
     ...QUIET,
     answers: ['pending', 'succeeded', 'wrong', 'lost', 'not_sent'],
     findings: world === 'inquiry' ? ['paid', 'not_paid'] : [],
-    callbacks: ['paid', 'not_paid'],
+    callbacks: world === 'inquiry' ? ['paid'] : ['paid', 'not_paid'],
     resolve: true,
     time: false,
   },

@@ -74,7 +74,7 @@ async function endOf(life: Life, { lane, model }: Reality): Promise<void> {
 }
 
 /** On a machine that has nothing else to do all of them are lived in less. */
-const LIVES_FOR_MS = 6_000;
+const LIVES_FOR_MS = 4_500;
 
 test.each(['inquiry', 'callback', 'noMoney'] as const)(
   'every rule holds in long lives at random, and each comes to an end: %s',

@@ -18,10 +18,11 @@ export interface Compared {
 export async function compareReduction(model: Model, depth: number): Promise<Compared> {
   const limits = { depth, states: Number.POSITIVE_INFINITY };
   const [exactly, briefly] = [once(exactDigestOf), once(digestOf)];
-  /** What follows from a state, for the first of all that count as one with it. */
-  const known = new Map<string, { state: State; exact: string }>();
+  /** To the letter, and what follows from each. */
+  const states = new Map<string, State>();
   const follows = new Map<string, Set<string>>();
-  const others = new Map<string, State>();
+  /** The first of all that count as one. */
+  const known = new Map<string, { state: State; exact: string }>();
   const reached = { exact: new Set<string>(), reduced: new Set<string>() };
   const exact = await explore(model, limits, {
     digest: exactly,
@@ -29,7 +30,7 @@ export async function compareReduction(model: Model, depth: number): Promise<Com
       const name = exactly(from);
       const after = briefly(to);
       reached.exact.add(after);
-      others.set(name, from);
+      states.set(name, from);
       const all = follows.get(name) ?? new Set();
       follows.set(name, all.add(`${kindOf(by)}: ${after}`));
     },
@@ -39,7 +40,7 @@ export async function compareReduction(model: Model, depth: number): Promise<Com
     onStep: (_from, _by, to) => reached.reduced.add(briefly(to)),
   });
   const differences: Compared['differences'][number][] = [];
-  for (const [name, state] of others) {
+  for (const [name, state] of states) {
     const first = known.get(briefly(state));
     if (!first) {
       known.set(briefly(state), { state, exact: name });

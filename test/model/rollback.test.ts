@@ -12,7 +12,7 @@ test.each(runs)(
   'after a rollback nothing is sent twice: $name',
   async ({ name, model }) => {
     const startedAt = Date.now();
-    const limits = { depth: 8, surely: 3, width: 500, states: Number.POSITIVE_INFINITY, forMs: 5_000 };
+    const limits = { depth: 8, surely: 3, width: 500, states: Number.POSITIVE_INFINITY, forMs: 4_000 };
     const found = await explore(model, limits);
     console.log(tell(`rolled back, ${name}`, found, Date.now() - startedAt));
     expect(found.violation?.report).toBeUndefined();

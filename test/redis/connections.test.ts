@@ -127,20 +127,6 @@ describe('a worker connection', () => {
     await queue.close();
   });
 
-  it('lets an idle BullMQ worker close while Redis is away', async () => {
-    await using server = await startTestRedis();
-    const { redis } = connection(server.url, 'worker');
-    const worker = new Worker('jobs', async () => {}, { connection: redis, drainDelay: 60 });
-    worker.on('error', () => {});
-    await worker.waitUntilReady();
-    const blocking = (await worker.backend.blockingClient) as unknown as RedisConnection;
-    await server.kill();
-    await vi.waitFor(() => expect(blocking.status).toBe('reconnecting'), { timeout: 5000 });
-    const { error, ms } = await timed(worker.close());
-    expect(error).toBeNull();
-    expect(ms).toBeLessThan(2000);
-  });
-
   it('says that it ended when it is told to disconnect between two tries', async () => {
     const { redis } = connection(NOBODY, 'worker');
     const waiting = redis.get('key').catch((error: Error) => error.message);

@@ -166,7 +166,7 @@ describe('LipaLater refuses', () => {
 describe('Ayoconnect refuses', () => {
   const entryOf = () => plainly.providers.ayoconnect;
   const stale = () => jakarta(Date.now() - 301_000);
-  const early = () => jakarta(Date.now() + 302_000);
+  const early = () => jakarta(Date.now() + 360_000);
 
   test('a token call with one thing wrong', async () => {
     const entry = entryOf();
@@ -313,7 +313,7 @@ describe('Cepta refuses', () => {
       ...everyFlip(good.body).map((body) => ({ ...good, body })),
       withHeader(good, 'x-access-signature', (good.headers['x-access-signature'] ?? '').toUpperCase()),
       cepta.sign(entry, bare, now - 301),
-      cepta.sign(entry, bare, now + 302),
+      cepta.sign(entry, bare, now + 360),
       cepta.sign(entry, bare, now * 1000),
       bare,
       withHeader(good, 'authorization', entry.credentials.secretKey ?? ''),

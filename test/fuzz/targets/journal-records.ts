@@ -217,6 +217,7 @@ function judgeRecord(subject: RecordSubject, raw: RawRecord): string {
     return 'none';
   }
   demand(['queued', 'sending', 'awaiting', 'settled'].includes(record.state), 'a state that there is not');
+  demand(['verify', 'send'].includes(record.operation), 'an operation that there is not');
   for (const [name, value] of Object.entries(record)) {
     demand(typeof value !== 'number' || Number.isFinite(value), `${name} is no number`);
   }
