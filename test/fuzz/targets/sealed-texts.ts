@@ -10,6 +10,7 @@ import {
   generateKeyPairSync,
   type KeyObject,
 } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { CompactEncrypt, importJWK } from 'jose';
 import { openCallback } from '../../../src/producers/callbacks.ts';
@@ -157,10 +158,7 @@ export async function sealedTexts(subject: SealSubject = REAL): Promise<Target<S
           (code !== undefined) === isCode(content),
           `${name} has ${code ? 'taken something else for' : 'refused'} a code`,
         );
-        demand(
-          !code || JSON.stringify(code) === JSON.stringify(content),
-          `${name} has opened another code than was sealed`,
-        );
+        demand(!code || isDeepStrictEqual(code, content), `${name} has opened another code than was sealed`);
         const body = await tried(name, canaries, async () => await openCallback(opener, sealed, 'cepta'));
         word = code ? 'a code' : body !== undefined ? 'a callback' : word;
       }

@@ -188,7 +188,7 @@ export async function strangeJobs(subject: JobsSubject = {}): Promise<Target<Job
       demand(longest < ENDLESS_MS, `a worker has been at one job for ${Math.round(longest / 1_000)} s`);
       demandHidden(pipeline.seen, ends);
       demandOnce(provider.requests, world.codes);
-      return `${strangers.length} strangers`;
+      return [...new Set(strangers.map(({ kind }) => kind))].sort().join(' and ');
     },
     close: async () => await world[Symbol.asyncDispose](),
   };
