@@ -148,6 +148,7 @@ export async function sealedTexts(subject: SealSubject = REAL): Promise<Target<S
     if (nestsDeeperThan(content, 1_000)) return 'content: nobody can write it down';
     // A schema passes over the name; no request with it is let in.
     if (text.includes('__proto__')) return 'content: not asked';
+    content = JSON.parse(JSON.stringify(content)); // what is sealed: JSON has no infinity
     const canaries = text.includes(CANARY) ? [CANARY] : [];
     let word = 'refused';
     for (const sealer of sealers) {
