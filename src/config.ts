@@ -171,6 +171,7 @@ const publicKey = z.preprocess(
     kid: z.string().min(1),
     use: z.literal('enc').exactOptional(),
     alg: z.string().min(1).exactOptional(),
+    iat: z.number().exactOptional(),
     d: z.never('must not be here: it is the private half, which only the client may have').exactOptional(),
   }),
 );

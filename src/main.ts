@@ -221,6 +221,7 @@ async function startWorkers(
       redis,
       partitions: config.partitions.map(({ name }) => name),
       resultsQueues: resultsQueuesOf(config),
+      webhookClients: results.webhooks.map(({ client }) => client),
       events,
     },
   );

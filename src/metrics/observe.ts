@@ -87,6 +87,7 @@ export function observe(events: EventBus, metrics: Metrics, observed: Observed =
       metrics.verificationDuration.observe({ provider: partition }, sinceAcceptedMs / 1_000);
     }
   });
+  on('seal:unopened', ({ partition }) => metrics.sealsUnopened.inc({ provider: partition }));
   const countCallback = (provider: string, outcome: (typeof CALLBACK_OUTCOMES)[number]): void =>
     metrics.callbacks.inc({ provider, outcome });
   on('callback:received', ({ partition, repeated }) => {
@@ -122,6 +123,7 @@ function startAtZero(metrics: Metrics, { partitions = [], clients = [], webhooks
       metrics.resendsPrevented,
       metrics.unexpectedAnswers,
       metrics.budgetSpent,
+      metrics.sealsUnopened,
     ]) {
       counter.inc({ provider }, 0);
     }

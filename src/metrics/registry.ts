@@ -140,6 +140,13 @@ export const METRICS = {
     scope: 'per process',
     labels: ['provider'],
   },
+  sealsUnopened: {
+    name: 'otp_seals_unopened_total',
+    type: 'counter',
+    help: 'Sealed codes and parameters that a worker could not open: it lacks the key, or somebody touched them.',
+    scope: 'per process',
+    labels: ['provider'],
+  },
   callbacks: {
     name: 'otp_callbacks_total',
     type: 'counter',

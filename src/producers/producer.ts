@@ -29,6 +29,11 @@ export interface ProducerOptions {
   readonly redis: string | RedisSettings;
   /** The service's JWK set or the path of its file; the public half is enough, and no other is kept. */
   readonly sealingKeys: unknown;
+  /**
+   * One ephemeral key for many sealed texts costs a small part of the CPU time of a fresh one each; what it costs in
+   * secrecy is in docs/decisions/0006. `forMs` at most an hour, `messages` at most 2^20. Off by default.
+   */
+  readonly reuseEphemeralKey?: { readonly forMs: number; readonly messages: number };
   /** As the service knows them; `adapter` defaults to the partition's name, `otpLifetimeMs` to 300000. */
   readonly partitions: Readonly<Record<string, { readonly adapter?: string; readonly otpLifetimeMs?: number }>>;
   /** After this a Redis that has not answered counts as away; 1000 by default. */
@@ -93,6 +98,15 @@ const optionsSchema = z.looseObject({
     z.strictObject({ adapter: z.string().optional(), otpLifetimeMs: z.int().positive().optional() }),
   ),
   timeLimitMs: z.int().positive().optional(),
+  reuseEphemeralKey: z
+    .strictObject({
+      forMs: z.int().min(1).max(3_600_000),
+      messages: z
+        .int()
+        .min(1)
+        .max(2 ** 20),
+    })
+    .optional(),
 });
 
 /** Everything that can be wrong with the options is said here, before a connection is opened. */
@@ -102,7 +116,7 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
 
   const redis = connect(options.redis, 'producer', { onError, name: 'otp-producer' });
   const queues = producerQueues(redis);
-  const sealer = Sealer.create(keySet);
+  const sealer = Sealer.create(keySet, { reuseEphemeralKey: options.reuseEphemeralKey });
   sealer.catch(() => {}); // told by the first enqueue
   let closing: Promise<void> | null = null;
 

@@ -19,9 +19,6 @@ const BATCH = 200;
 const POLL_MS = 500;
 const ABANDONED_MS = 10_000;
 const CLAIM_EVERY_MS = 5_000;
-/** Results that nobody takes are dropped after a week; the age of the oldest is a metric long before. */
-const UNDRAINED_KEPT_MS = 7 * 24 * 3600 * 1_000;
-const CLEAN_EVERY_MS = 600_000;
 /** An idempotency key outlives its verification's record by a day. */
 const CLAIM_MARGIN_MS = 24 * 3600 * 1_000;
 
@@ -62,9 +59,6 @@ export class Forwarder {
   #again = false;
   #closed = false;
   #lastClaim = 0;
-  #lastClean = Date.now();
-  /** Every results queue that this process has published into. */
-  readonly #queues = new Set<string>([RESULTS_QUEUE]);
 
   constructor(deps: ForwarderDependencies) {
     this.#deps = deps;
@@ -108,10 +102,6 @@ export class Forwarder {
       if (Date.now() - this.#lastClaim > CLAIM_EVERY_MS) {
         this.#lastClaim = Date.now();
         await this.#forward(await this.#abandoned());
-      }
-      if (Date.now() - this.#lastClean > CLEAN_EVERY_MS) {
-        this.#lastClean = Date.now();
-        for (const name of this.#queues) await this.#deps.resultsQueue(name).clean(UNDRAINED_KEPT_MS, BATCH, 'wait');
       }
     } catch (error) {
       this.#again = false; // the poll tries again; unacknowledged entries are claimed again, nothing is lost
@@ -190,7 +180,6 @@ export class Forwarder {
   async #publish(results: readonly [Published, ...Published[]]): Promise<void> {
     const { redis, keys, partition, retentionMs, events, resultsQueue, webhookQueue } = this.#deps;
     const [{ queue, hasWebhook, record }] = results;
-    this.#queues.add(queue);
     const jobs = (options: JobsOptions): { name: string; data: ResultEvent; opts: JobsOptions }[] =>
       results.map(({ type, event }) => ({ name: type, data: event, opts: { ...options, jobId: event.id } }));
     await Promise.all([

@@ -339,13 +339,12 @@ export class Journal {
     await this.#redis.del(this.#recoverer);
   }
 
-  /** See Situation: asked only where nothing is known of any submission and proof of money may have come. */
-  async #isContested({ state, attempts, id, reference }: VerificationRecord, evidence: Evidence): Promise<boolean> {
-    if (state !== 'awaiting' || attempts > 0) return false;
-    if (evidence.from !== 'inquiry' && evidence.from !== 'callback') return false;
-    const known = await this.#redis.hgetall(this.keys.transaction(reference));
-    const others = [known.holder, known.provedBy].filter((one) => one !== undefined && one !== '' && one !== id);
-    return others.length > 0 || Object.keys(known).some((field) => field.startsWith('next:') && field !== `next:${id}`);
+  /** See Situation: asked only where it is not known what became of the code, and proof of money may have come. */
+  async #isContested(record: VerificationRecord, evidence: Evidence): Promise<boolean> {
+    if (record.state !== 'awaiting' || record.standing?.otp !== 'unknown') return false;
+    if (evidence.from !== 'inquiry' && evidence.from !== 'callback' && evidence.from !== 'operator') return false;
+    const known = await this.#redis.hgetall(this.keys.transaction(record.reference));
+    return Object.entries(known).some(([field, value]) => mayBeAnother(field, value, record.id));
   }
 
   get #recoverer(): string {
@@ -512,6 +511,15 @@ export class Journal {
   #sawClock(redisNowMs: number): void {
     this.#clockOffsetMs = redisNowMs - Date.now();
   }
+}
+
+/** Does this field of a transaction name another verification than `id` whose code may have moved its money? */
+function mayBeAnother(field: string, value: string, id: string): boolean {
+  if (field === 'holder' || field === 'provedBy') return value !== '' && value !== id;
+  if (field.startsWith('next:')) return field !== `next:${id}`;
+  if (!field.startsWith('code:')) return false;
+  const code = JSON.parse(value) as { id: string; outcome?: string };
+  return code.id !== id && code.outcome !== 'rejected' && code.outcome !== 'not_submitted';
 }
 
 /** What assert.lua found of an attempt. */

@@ -5,7 +5,7 @@
  */
 import { Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
-import { partitionKeys, resultsPrefix } from '../producers/job.ts';
+import { partitionKeys, resultsPrefix, webhookQueueName, webhookQueuePrefix } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 
@@ -16,7 +16,7 @@ const EVERY_MS = 3_600_000;
 const GONE_AFTER_MS = 24 * 3_600_000;
 
 export interface RetentionSettings {
-  /** Results that no consumer has fetched, and those whose handler kept failing. */
+  /** Results that no consumer has fetched, whose handler kept failing, or that no endpoint took. */
   readonly resultsMs: number;
   /** Jobs that nobody could do anything with: somebody else's, unreadable callbacks. */
   readonly failedJobsMs: number;
@@ -30,6 +30,8 @@ export interface RetentionDependencies {
   readonly redis: RedisConnection;
   readonly partitions: readonly string[];
   readonly resultsQueues: readonly string[];
+  /** Clients with an endpoint of their own. */
+  readonly webhookClients: readonly string[];
   readonly events: EventBus;
   readonly everyMs?: number;
 }
@@ -54,7 +56,10 @@ export class Retention {
       const { queue, inquiryQueue, callbackQueue, prefix } = partitionKeys(partition);
       return [queue, inquiryQueue, callbackQueue].map((name) => queueOf(name, prefix));
     });
-    this.#ofResults = deps.resultsQueues.map((name) => queueOf(name, resultsPrefix(name)));
+    this.#ofResults = [
+      ...deps.resultsQueues.map((name) => queueOf(name, resultsPrefix(name))),
+      ...deps.webhookClients.map((client) => queueOf(webhookQueueName(client), webhookQueuePrefix(client))),
+    ];
   }
 
   start(): void {

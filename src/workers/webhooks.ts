@@ -27,13 +27,9 @@ export const WEBHOOK_JOB_OPTIONS = {
   attempts: WEBHOOK_DELAYS_MS.length + 1,
   backoff: { type: 'custom' },
   removeOnComplete: true,
-  removeOnFail: { age: 7 * 24 * 3600 },
   stackTraceLimit: 1,
 } as const satisfies JobsOptions;
 
-/** An endpoint that was switched off is owed its results for a week. */
-const UNDELIVERED_KEPT_MS = 7 * 24 * HOUR_MS;
-const CLEAN_EVERY_MS = 10 * MINUTE_MS;
 const CONCURRENCY = 10;
 /** What a process had in hand when it died is delivered by another within two of these. */
 const STALLED_INTERVAL_MS = 5_000;
@@ -80,7 +76,6 @@ export class WebhookSender {
   readonly #worker: Worker<ResultEvent>;
   readonly #events: EventBus;
   readonly #timeoutMs: number;
-  #cleaning: NodeJS.Timeout | null = null;
 
   constructor(settings: WebhookSettings, deps: WebhookDependencies) {
     const { client } = settings;
@@ -111,12 +106,10 @@ export class WebhookSender {
     this.#worker
       .run()
       .catch((error: Error) => this.#events.emit('machinery:failed', { where: `webhooks of ${client}`, error }));
-    this.#cleaning = setInterval(() => void this.#clean(), CLEAN_EVERY_MS).unref();
   }
 
   /** Deliveries under way end; what they do not get to stays in the queue. */
   async close(): Promise<void> {
-    if (this.#cleaning) clearInterval(this.#cleaning);
     await this.#worker.close();
     await this.#pool.destroy();
     await this.#queue.close();
@@ -170,16 +163,6 @@ export class WebhookSender {
     // Standard Webhooks: 410 Gone asks that no more be sent.
     if (statusCode === GONE) throw new UnrecoverableError('the receiver answered 410 and gets no more');
     throw new NotDelivered(String(statusCode), retryAfterMs(answer.headers['retry-after']));
-  }
-
-  async #clean(): Promise<void> {
-    try {
-      for (const state of ['wait', 'delayed'] as const) {
-        await this.#queue.clean(UNDELIVERED_KEPT_MS, 1_000, state);
-      }
-    } catch (error) {
-      this.#events.emit('machinery:failed', { where: `webhooks of ${this.#settings.client}`, error: error as Error });
-    }
   }
 }
 

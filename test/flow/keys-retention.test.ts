@@ -15,7 +15,14 @@ import { createResultsConsumer } from '../../src/index.ts';
 import { newKey, writeKeySet } from '../../src/key-files.ts';
 import { startService } from '../../src/main.ts';
 import { accept } from '../../src/producers/accept.ts';
-import { partitionKeys, RESULTS_QUEUE, resultsPrefix, type VerificationJob } from '../../src/producers/job.ts';
+import {
+  partitionKeys,
+  RESULTS_QUEUE,
+  resultsPrefix,
+  type VerificationJob,
+  webhookQueueName,
+  webhookQueuePrefix,
+} from '../../src/producers/job.ts';
 import type { VerificationResource } from '../../src/producers/record.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { Script } from '../../src/redis/script.ts';
@@ -234,7 +241,7 @@ describe('what nobody lets go of by itself', () => {
     const failed: unknown[] = [];
     const events = new EventBus();
     events.on('machinery:failed', (fault) => failed.push(fault));
-    const deps = { redis, events, partitions: ['cepta'], resultsQueues: [RESULTS_QUEUE] };
+    const deps = { redis, events, partitions: ['cepta'], resultsQueues: [RESULTS_QUEUE], webhookClients: ['shop'] };
     const retention = new Retention({ ...SETTINGS, ...settings }, deps);
     retention.start();
     await retention.close();
@@ -249,6 +256,11 @@ describe('what nobody lets go of by itself', () => {
     await results.add('old', {}, old);
     await results.add('old, for later', {}, { ...old, delay: 10 * DAY_MS });
     await results.add('new', {});
+    const webhooks = new Queue(webhookQueueName('shop'), { connection: redis, prefix: webhookQueuePrefix('shop') });
+    await webhooks.pause(); // as after a 410
+    await webhooks.add('old', {}, old);
+    await webhooks.add('old, to be tried again', {}, { ...old, delay: 1_000 });
+    await webhooks.add('new', {});
     const callbacks = new Queue(keys.callbackQueue, { connection: redis, prefix: keys.prefix });
     const worker = new Worker(keys.callbackQueue, async () => Promise.reject(new UnrecoverableError('unreadable')), {
       ...{ connection: redis, prefix: keys.prefix },
@@ -258,14 +270,14 @@ describe('what nobody lets go of by itself', () => {
     await worker.close();
 
     await retain(redis);
-    expect((await results.getJobs()).map(({ name }) => name)).toEqual(['new']);
+    for (const queue of [results, webhooks]) expect((await queue.getJobs()).map(({ name }) => name)).toEqual(['new']);
     expect(await callbacks.getFailedCount()).toBe(1);
     await vi.waitUntil(async () => {
       await retain(redis, { failedJobsMs: 1 });
       return (await callbacks.getFailedCount()) === 0;
     });
     expect(await redis.keys(`${keys.prefix}:${keys.callbackQueue}:1`)).toEqual([]);
-    await Promise.all([results.close(), callbacks.close()]);
+    await Promise.all([results.close(), webhooks.close(), callbacks.close()]);
   }, 30_000);
 
   test('workers that died go after a day, those that were there when Redis was last seen do not', async () => {

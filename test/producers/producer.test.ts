@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { inspect, promisify } from 'node:util';
+import { decodeProtectedHeader } from 'jose';
 import { describe, expect, it } from 'vitest';
 import * as library from '../../src/index.ts';
 import {
@@ -103,6 +104,27 @@ describe('createProducer', () => {
     // Another verification's code is refused even by those who can open it.
     await expect(openCode(workers, sealed, `${id}x`, 'cepta')).rejects.toThrow('another verification');
     expect(inspect(producer, { depth: 9, showHidden: true })).not.toContain(world.keySet.keys[0]?.d);
+  });
+
+  it.each([
+    ['a new ephemeral key for each code', {}, 2],
+    [
+      'one ephemeral key for many codes, where that is asked for',
+      { reuseEphemeralKey: { forMs: 60_000, messages: 9 } },
+      1,
+    ],
+  ])('takes %s', async (_what, more, keys) => {
+    await using world = await startWorld();
+    await using producer = createProducer(optionsFor(world, more));
+    const ephemeral = new Set<string>();
+    for (const idempotencyKey of ['k-1', 'k-2']) {
+      const { id } = await producer.enqueue(request(), { idempotencyKey });
+      const sealed = (await readVerification(world.redis, id))?.sealedCode ?? '';
+      ephemeral.add(String(decodeProtectedHeader(sealed).epk?.x));
+    }
+    expect(ephemeral.size).toBe(keys);
+    const beyond = { reuseEphemeralKey: { forMs: 3_600_001, messages: 1 } };
+    expect(() => createProducer(optionsFor(world, beyond))).toThrow('reuseEphemeralKey.forMs');
   });
 
   it('asks LipaLater for a code without one, and keeps the customer’s numbers as a keyed hash', async () => {

@@ -858,6 +858,39 @@ describe('two verifications of one transaction that both may have been submitted
     expect(await outcomes(2)).toEqual(['unknown / succeeded', 'unknown / succeeded']);
   });
 
+  test.each([
+    ['whose attempt was not sent, as far as anybody knows', rolledBack],
+    ['whose worker is gone', { from: 'owner_dead' } as const],
+  ])('one accepted by the provider, and one %s: only the first is accepted', async (which, evidence) => {
+    const journal = journalOf({ redis });
+    const [unsure, accepted] = [
+      await seed(redis, { reference: 'contested', codePrint: 'code-1' }),
+      await seed(redis, { reference: 'contested', codePrint: 'code-2' }),
+    ];
+    const sending = await begin(journal, unsure);
+    const asItWas = await redis.dumpBuffer(keys.record(unsure));
+    await apply(journal, sending, NOT_SENT);
+    await apply(journal, await begin(journal, accepted), PENDING);
+    // As a server knows it that has lost that it was not sent.
+    if (which === 'whose worker is gone') await redis.restore(keys.record(unsure), 0, asItWas ?? '', 'REPLACE');
+    await apply(journal, await read(journal, unsure), evidence);
+    for (const id of [accepted, unsure]) await apply(journal, await read(journal, id), paid(journal.now() + 60_000));
+    expect((await read(journal, accepted)).standing).toMatchObject({ otp: 'accepted', transaction: 'succeeded' });
+    expect((await read(journal, unsure)).standing).toMatchObject({ otp: 'unknown', transaction: 'succeeded' });
+  });
+
+  test('one whose code was refused was not it', async () => {
+    const journal = journalOf({ redis });
+    const [refused, lost] = [
+      await seed(redis, { reference: 'uncontested', codePrint: 'code-1' }),
+      await seed(redis, { reference: 'uncontested', codePrint: 'code-2' }),
+    ];
+    await apply(journal, await begin(journal, refused), WRONG);
+    await apply(journal, await begin(journal, lost), LOST);
+    await apply(journal, await read(journal, lost), paid(journal.now() + 60_000));
+    expect((await read(journal, lost)).standing).toMatchObject({ otp: 'accepted', transaction: 'succeeded' });
+  });
+
   test('but a single one was it', async () => {
     expect(await outcomes(1)).toEqual(['accepted / succeeded']);
   });

@@ -56,6 +56,12 @@ function namesProto(value: unknown): boolean {
   return Object.keys(value).includes('__proto__') || Object.values(value).some(namesProto);
 }
 
+/** `1e400` is JSON, and what is read from it is not. */
+function namesInfinity(value: unknown): boolean {
+  if (typeof value === 'number') return !Number.isFinite(value);
+  return typeof value === 'object' && value !== null && Object.values(value).some(namesInfinity);
+}
+
 /** How many mappings and lists stand in one another. */
 function containers(value: unknown): number {
   let level: unknown[] = [value];
@@ -117,7 +123,7 @@ function fitsParams(provider: keyof typeof PARTITIONS, operation: string, given:
         absentOr(
           given,
           'additionalInfo',
-          () => isMapping(info) && containers(info) <= 8 && JSON.stringify(info).length <= 4096,
+          () => isMapping(info) && containers(info) <= 8 && JSON.stringify(info).length <= 4096 && !namesInfinity(info),
         )
       );
     }
