@@ -368,17 +368,13 @@ function judgeTransaction(
     const own = cases.filter(({ otp }) => otp === code);
     // A code that the provider itself says it never used may be typed and submitted anew: once for each such end.
     const freed = own.filter(
-      ({ resource }) =>
-        resource?.final && resource.otp === 'unknown' && resource.transaction === 'pending' && books.untouched,
-    ).length;
-    if (times > 1 + freed) accuse('code_received_twice', own[0] ?? first, `${code} came ${times} times`);
-    const untouched = own.filter(({ resource }) => resource?.final && resource.otp === 'unknown');
-    if (
-      books.accepted.has(code) &&
-      untouched.length === own.length &&
-      untouched[0]?.resource?.transaction === 'pending'
-    ) {
-      accuse('said_unknown', untouched[0], 'untouched, and the code was accepted');
+      ({ resource }) => resource?.final && resource.otp === 'unknown' && resource.transaction === 'pending',
+    );
+    if (times > 1 + (books.untouched ? freed.length : 0)) {
+      accuse('code_received_twice', own[0] ?? first, `${code} came ${times} times`);
+    }
+    if (books.accepted.has(code) && freed.length === own.length) {
+      accuse('said_unknown', freed[0] ?? first, 'untouched, and the code was accepted');
     }
     const submitted = own.filter(({ resource }) => resource?.otp !== 'not_submitted').length;
     if (times > submitted) {

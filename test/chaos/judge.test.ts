@@ -218,6 +218,26 @@ describe('the judge finds nothing wrong with', () => {
       ),
     ],
     [
+      'the same, and the payment of the second one failed with its answer lost',
+      world(
+        [
+          caseOf(
+            'ayoconnect',
+            { id: 'ayoconnect_0', otp: 'unknown', transaction: 'pending' },
+            { ids: ['ayoconnect_0'] },
+          ),
+          caseOf('ayoconnect', { otp: 'unknown', transaction: 'failed' }),
+        ],
+        ledgerOf(
+          'ayoconnect',
+          { event: 'inquiry', detail: 'PENDING_USER_VERIFICATION' },
+          received(),
+          ACCEPTED,
+          NOT_CHARGED,
+        ),
+      ),
+    ],
+    [
       'a lost answer at LipaLater',
       world(
         [caseOf('lipa-later', { otp: 'unknown', transaction: 'none' })],

@@ -120,7 +120,7 @@ describe('createProducer', () => {
     for (const idempotencyKey of ['k-1', 'k-2']) {
       const { id } = await producer.enqueue(request(), { idempotencyKey });
       const sealed = (await readVerification(world.redis, id))?.sealedCode ?? '';
-      ephemeral.add(String(decodeProtectedHeader(sealed).epk?.x));
+      ephemeral.add(JSON.stringify(decodeProtectedHeader(sealed).epk));
     }
     expect(ephemeral.size).toBe(keys);
     const beyond = { reuseEphemeralKey: { forMs: 3_600_001, messages: 1 } };
