@@ -176,6 +176,24 @@ const publicKey = z.preprocess(
   }),
 );
 
+const tracing = z.strictObject({
+  endpoint: z
+    .url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL, with the path of the collector' })
+    .exactOptional(),
+  headers: z
+    .record(
+      z.string(),
+      z.string().transform((text) => new Secret(text)),
+    )
+    .default({}),
+  serviceName: z.string().min(1).default('otp-pipeline'),
+  sampleRatio: z
+    .number('must be a number from 0 to 1')
+    .min(0, 'must be 0 or more')
+    .max(1, 'must be 1 at most')
+    .default(1),
+});
+
 const hostAndPort = z.string().regex(HOST_AND_PORT, 'must be host:port');
 const REDIS_KINDS = ['url', 'cluster', 'sentinels'] as const;
 
@@ -359,6 +377,7 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
       .prefault({}),
     providers: z.strictObject(partitions).prefault({}),
     log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
+    tracing: tracing.prefault({}),
   });
 }
 

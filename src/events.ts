@@ -3,7 +3,7 @@
  * a customer's data or a secret. A listener that throws harms nobody but itself.
  */
 import { EventEmitter } from 'node:events';
-import type { Call, Operation, Reason } from './providers/provider.ts';
+import type { Call, Operation, Reason, TokenCall } from './providers/provider.ts';
 
 export interface Events {
   /** The HTTP intake answered a request. No duration: what came could not be read as one. */
@@ -12,19 +12,34 @@ export interface Events {
   'intake:limited': { client: string; limit: 'rate' | 'in_flight' | 'backlog' };
   /** Somebody gave a name and a password to the console. `user` only where the configuration names it. */
   'console:login': { outcome: 'accepted' | 'refused' | 'throttled'; address: string; user: string | null };
+  /** The HTTP intake has accepted a verification for the first time. Traces as in Traced; `received` came from the caller. */
+  'intake:accepted': Traced & { partition: string; received: string | null; durationMs: number };
   /** A verification is in the journal for the first time (a repeated idempotency key does not say it again). */
-  'verification:accepted': { id: string; partition: string; operation: Operation };
+  'verification:accepted': Traced & { partition: string; operation: Operation };
   /** An attempt holds the right to send. `queueWaitMs` counts from acceptance. */
-  'attempt:begun': { id: string; partition: string; operation: Operation; attempt: number; queueWaitMs: number };
+  'attempt:begun': Traced & { partition: string; operation: Operation; attempt: number; queueWaitMs: number };
   /** A call to a provider ended, in one of the three ways in which a call can end. `detail` is a status or an error code. */
-  'call:ended': { partition: string; call: Call; wire: Wire; durationMs: number; detail: string };
+  'call:ended': {
+    /** Null where it was made for no verification alone: a token. */
+    of: Traced | null;
+    partition: string;
+    call: Call;
+    wire: Wire;
+    durationMs: number;
+    detail: string;
+  };
+  /** What a provider's clock said when it answered, in Unix ms; a Date header has whole seconds. */
+  'clock:told': { partition: string; at: number };
+  /** A provider's token was asked for and not had. `refused`: asking again will not help, our credentials are not taken. */
+  'token:failed': { partition: string; call: TokenCall; cause: 'refused' | 'unavailable'; code: string };
   /** An answer that the provider's documents do not know. */
   'answer:unexpected': { id: string; partition: string; call: Call; providerCode: string | null };
   /** The record of a verification changed state. */
-  'verification:moved': {
-    id: string;
+  'verification:moved': Traced & {
     partition: string;
     operation: Operation;
+    /** The latest one; 0 before the first. */
+    attempt: number;
     state: 'queued' | 'awaiting' | 'settled';
     final: boolean;
     otp: string | null;
@@ -37,9 +52,24 @@ export interface Events {
   /** Two proofs disagree, or payment was proved after a final `failed`: a person must look now. */
   'proof:contradicted': { id: string; partition: string; was: string; now: string };
   /** A result went to its queue for the first time. `sinceAcceptedMs` only with the first result of a verification. */
-  'result:published': { id: string; partition: string; type: string; sequence: number; sinceAcceptedMs: number | null };
+  'result:published': Traced & {
+    partition: string;
+    queue: string;
+    type: string;
+    sequence: number;
+    sinceAcceptedMs: number | null;
+    /** From the decision. */
+    sinceDecidedMs: number;
+  };
   /** A try to tell a client's endpoint ended; `given_up` was the last one, `gone` switched the endpoint off. */
-  'webhook:ended': { client: string; resultId: string; attempt: number; outcome: WebhookOutcome; detail: string };
+  'webhook:ended': Traced & {
+    client: string;
+    resultId: string;
+    attempt: number;
+    outcome: WebhookOutcome;
+    durationMs: number;
+    detail: string;
+  };
   /** The partition is slowed for a while, because the provider said so. */
   'partition:slowed': { partition: string; queue: string; forMs: number };
   /** A submission that a queue without a journal would have repeated did not happen. */
@@ -69,6 +99,12 @@ export interface Events {
   'seal:unopened': { id: string; partition: string; fault: string };
   /** Something in the machinery failed and will be tried again: Redis, a queue, a listener. */
   'machinery:failed': { where: string; error: Error; requestId?: string };
+}
+
+/** Which verification, and the W3C Trace Context that its acceptance stands in; null where it came without one. */
+export interface Traced {
+  readonly id: string;
+  readonly traceparent: string | null;
 }
 
 export type WebhookOutcome = 'delivered' | 'failed' | 'given_up' | 'gone';

@@ -1,7 +1,7 @@
 /** Events as log lines: one line per change of state, with ids, never with what a customer typed. */
 import { destination, type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
-import type { EventBus } from './events.ts';
+import type { EventBus, Traced } from './events.ts';
 
 export interface LogOptions {
   readonly level: string;
@@ -16,32 +16,39 @@ export function createLogger({ level, file }: LogOptions): Logger {
 }
 
 export function logEvents(events: EventBus, log: Logger): void {
-  events.on('verification:accepted', ({ id, partition, operation }) =>
-    log.info({ id, partition, operation }, 'accepted'),
+  events.on('verification:accepted', ({ partition, operation, ...traced }) =>
+    log.info({ ...idsOf(traced), partition, operation }, 'accepted'),
   );
-  events.on('attempt:begun', ({ id, partition, attempt, queueWaitMs }) =>
-    log.info({ id, partition, attempt, queueWaitMs }, 'attempt begun'),
+  events.on('attempt:begun', ({ partition, attempt, queueWaitMs, ...traced }) =>
+    log.info({ ...idsOf(traced), partition, attempt, queueWaitMs }, 'attempt begun'),
   );
-  events.on('verification:moved', ({ id, partition, state, otp, transaction, reason, because, needsReview }) => {
-    const line = { id, partition, otp, transaction, reason, because, needsReview };
+  events.on('verification:moved', ({ state, otp, transaction, reason, because, needsReview, ...more }) => {
+    const { partition, attempt } = more;
+    const line = { ...idsOf(more), partition, attempt, otp, transaction, reason, because, needsReview };
     if (needsReview) log.warn(line, 'waits for a person');
     else if (reason === 'budget_spent')
       log.warn(line, 'a code beyond what its transaction allows: is somebody guessing?');
     else log.info(line, state);
   });
-  events.on('call:ended', (call) => log.debug(call, 'provider call ended'));
+  events.on('call:ended', ({ of, ...call }) =>
+    log.debug({ ...(of === null ? {} : idsOf(of)), ...call }, 'provider call ended'),
+  );
   events.on('callback:received', (callback) => log.debug(callback, 'callback stored'));
   events.on('callback:matched', (callback) => log.info(callback, 'callback matched'));
   events.on('callback:refused', (callback) => log.warn(callback, 'a callback without a right proof'));
   events.on('callback:unmatched', (callback) => log.warn(callback, 'a callback about nothing of ours was set aside'));
   events.on('callback:unreadable', (callback) => log.warn(callback, 'a callback that cannot be read was set aside'));
-  events.on('result:published', ({ id, type, sequence }) => log.debug({ id, type, sequence }, 'result published'));
+  events.on('result:published', ({ queue, type, sequence, ...traced }) =>
+    log.debug({ ...idsOf(traced), queue, type, sequence }, 'result published'),
+  );
+  events.on('token:failed', (failure) => log.warn(failure, 'no token of the provider, so nothing can be submitted'));
   events.on('answer:unexpected', (answer) => log.warn(answer, 'an answer that the documents do not know'));
   events.on('proof:contradicted', (proof) => log.error(proof, 'two proofs disagree: look at once'));
-  events.on('webhook:ended', (delivery) => {
-    if (delivery.outcome === 'delivered') log.debug(delivery, 'webhook delivered');
-    else if (delivery.outcome === 'failed') log.warn(delivery, 'webhook not delivered, will be tried again');
-    else log.error(delivery, 'webhook not delivered, and not tried again');
+  events.on('webhook:ended', ({ client, resultId, attempt, outcome, durationMs, detail, ...traced }) => {
+    const line = { ...idsOf(traced), client, resultId, attempt, outcome, durationMs, detail };
+    if (outcome === 'delivered') log.debug(line, 'webhook delivered');
+    else if (outcome === 'failed') log.warn(line, 'webhook not delivered, will be tried again');
+    else log.error(line, 'webhook not delivered, and not tried again');
   });
   events.on('partition:slowed', (slowed) => log.warn(slowed, 'slowed'));
   events.on('resend:prevented', (prevented) => log.info(prevented, 'not submitted again'));
@@ -62,6 +69,11 @@ export function logEvents(events: EventBus, log: Logger): void {
   events.on('machinery:failed', ({ where, error, ...more }) =>
     log.warn({ where, error: error.message, ...more }, 'failed, will be tried again'),
   );
+}
+
+/** The trace is its caller's, or named after the verification: 32 hex digits, with which its id ends. */
+function idsOf({ id, traceparent }: Traced): { id: string; traceId: string } {
+  return { id, traceId: traceparent?.split('-')[1] ?? id.slice(-32) };
 }
 
 /** What a stranger calls a job may be anything, a code or a phone as well. */

@@ -10,21 +10,25 @@ import { EventBus } from './events.ts';
 import { readKeySet, readOrMakeKeySet } from './key-files.ts';
 import { createLogger, logEvents } from './log.ts';
 import { openPort, portWarning, StartError } from './main-http.ts';
+import { meansOf, queuesOf, resultsQueuesOf, tlsOf } from './main-settings.ts';
+import { collectClocks } from './metrics/clocks.ts';
 import { collectDepths, DepthReader, watchingQueue } from './metrics/depths.ts';
 import { type ObservedPartition, observe } from './metrics/observe.ts';
 import { createMetrics } from './metrics/registry.ts';
+import { declareSettings } from './metrics/settings.ts';
+import type { Tracing } from './metrics/tracing.ts';
 import { asyncApi } from './producers/asyncapi.ts';
 import { backlogGuard } from './producers/backlog.ts';
 import { callbackQueues } from './producers/callbacks.ts';
 import { unreadAnswer } from './producers/guard.ts';
 import { createIntake } from './producers/intake.ts';
-import { partitionKeys, RESULTS_QUEUE, resultsPrefix, webhookQueueName, webhookQueuePrefix } from './producers/job.ts';
+import { partitionKeys, resultsPrefix, webhookQueueName, webhookQueuePrefix } from './producers/job.ts';
 import { openApi } from './producers/openapi.ts';
 import { producerQueues } from './producers/queues.ts';
 import type { PartitionProfile } from './producers/request.ts';
 import { Opener, publicKeySet, Sealer, type SealingKeySet } from './producers/sealing.ts';
 import { Waiting } from './producers/waiting.ts';
-import type { Operation } from './providers/provider.ts';
+import type { Operation, TokenCall } from './providers/provider.ts';
 import {
   type ConnectionProfile,
   checkRedis,
@@ -67,6 +71,7 @@ export async function startService(config: Config, options: ServiceOptions = {})
   const log = createLogger({ level: config.log.level, file: options.logTo });
   const events = new EventBus();
   logEvents(events, log);
+  const tracing = await startTracing(config, events);
   warnOfWhatIsNotThereYet(config, (text) => log.warn(text));
   for (const warning of config.warnings) log.warn(warning);
   for (const port of roles.has('intake') ? (['intake', 'console'] as const) : (['console'] as const)) {
@@ -74,7 +79,7 @@ export async function startService(config: Config, options: ServiceOptions = {})
     if (warning !== null) log.warn(warning);
   }
 
-  const closers: (() => Promise<unknown>)[] = [];
+  const closers: (() => Promise<unknown>)[] = tracing ? [() => tracing.close()] : [];
   const close = async (): Promise<void> => {
     for (const step of closers.splice(0).reverse()) {
       await step().catch((error: Error) => log.error({ error: error.message }, 'a part did not close in order'));
@@ -107,7 +112,10 @@ export async function startService(config: Config, options: ServiceOptions = {})
       clients: config.clients.map(({ id }) => id),
       webhooks: config.results.webhooks.map(({ client }) => client),
     });
-    const queues = watchedQueues(config, watching, events);
+    collectClocks(registry, events);
+    declareSettings(registry, meansOf(config));
+    const onQueueError = (error: Error): void => events.emit('machinery:failed', { where: 'a watched queue', error });
+    const queues = queuesOf(config).map(({ name, prefix }) => watchingQueue(name, prefix, watching, onQueueError));
     closers.push(async () => await Promise.all(queues.map((queue) => queue.close())));
     const partitions = config.partitions.map(({ name }) => ({ name, keys: partitionKeys(name) }));
     const depths = new DepthReader({ redis: watching, queues, partitions });
@@ -117,7 +125,7 @@ export async function startService(config: Config, options: ServiceOptions = {})
       ? await startWorkers(config, codeKeys, detailsKeys, connect('worker'), events, closers)
       : [];
     const intakeUrl = roles.has('intake')
-      ? await startIntake(config, codeKeys, detailsKeys, connect('producer'), events, closers)
+      ? await startIntake(config, codeKeys, detailsKeys, connect('producer'), { events, tracing }, closers)
       : null;
     const seen = { registry, depths, queues, redis: watching, workers, events };
     const consoleUrl = await startConsole(config, roles, seen, closers);
@@ -232,12 +240,21 @@ async function startWorkers(
   return workers;
 }
 
+/** Its modules are many: they are loaded only where they are asked for. */
+async function startTracing({ tracing: { endpoint, ...settings } }: Config, events: EventBus): Promise<Tracing | null> {
+  if (endpoint === undefined) return null;
+  const { Tracing } = await import('./metrics/tracing.ts');
+  const tracing = new Tracing({ endpoint, ...settings }, VERSION);
+  tracing.listen(events);
+  return tracing;
+}
+
 async function startIntake(
   config: Config,
   codeKeys: SealingKeySet,
   detailsKeys: SealingKeySet,
   redis: RedisConnection,
-  events: EventBus,
+  { events, tracing }: { events: EventBus; tracing: Tracing | null },
   closers: (() => Promise<unknown>)[],
 ): Promise<string> {
   const { queue, close } = producerQueues(redis);
@@ -262,6 +279,7 @@ async function startIntake(
     waiting,
     callbacks: { of: (partition) => bound.get(partition) ?? null, queue: callbacks.queue },
     openDetails: async (sealed) => await detailsOpener.open(sealed),
+    ...(tracing === null ? {} : { enterTrace: (received) => tracing.enter(received) }),
     descriptions: {
       '/openapi.json': openApi([...profiles.values()], VERSION),
       '/asyncapi.json': asyncApi([...profiles.keys()], VERSION),
@@ -323,44 +341,15 @@ async function whereRedisIs(
   return { url: new Secret(embedded.url) };
 }
 
-function watchedQueues(config: Config, redis: RedisConnection, events: EventBus): Queue[] {
-  const onError = (error: Error): void => events.emit('machinery:failed', { where: 'a watched queue', error });
-  const ofPartitions = config.partitions.flatMap(({ name, provider }) => {
-    const keys = partitionKeys(name);
-    const callbacks = provider.callback === null ? [] : [keys.callbackQueue];
-    return [keys.queue, keys.inquiryQueue, ...callbacks].map((queue) =>
-      watchingQueue(queue, keys.prefix, redis, onError),
-    );
-  });
-  const results = resultsQueuesOf(config);
-  const webhooks = config.results.webhooks.map(({ client }) =>
-    watchingQueue(webhookQueueName(client), webhookQueuePrefix(client), redis, onError),
-  );
-  return [
-    ...ofPartitions,
-    ...[...results].map((name) => watchingQueue(name, resultsPrefix(name), redis, onError)),
-    ...webhooks,
-  ];
-}
-
-function resultsQueuesOf({ clients }: Config): string[] {
-  return [...new Set([RESULTS_QUEUE, ...clients.flatMap(({ resultsQueue }) => resultsQueue ?? [])])];
-}
-
 function observedPartition({ name, provider }: Partition): ObservedPartition {
-  const operations = Object.keys(provider.operations) as Operation[];
-  return { name, operations, effect: provider.effect, inquires: provider.inquiry !== null };
-}
-
-function tlsOf(tls: Partition['tls']): { tls?: { ca?: string; cert?: string; key?: string } } {
-  if (!tls) return {};
-  const read = (file: string): string => readFileSync(file, 'utf8');
+  const { queue, inquiryQueue } = partitionKeys(name);
   return {
-    tls: {
-      ...(tls.caFile === undefined ? {} : { ca: read(tls.caFile) }),
-      ...(tls.certFile === undefined ? {} : { cert: read(tls.certFile) }),
-      ...(tls.keyFile === undefined ? {} : { key: read(tls.keyFile) }),
-    },
+    name,
+    operations: Object.keys(provider.operations) as Operation[],
+    effect: provider.effect,
+    inquires: provider.inquiry !== null,
+    tokenCalls: Object.keys(provider.tokens) as TokenCall[],
+    queues: [queue, inquiryQueue],
   };
 }
 

@@ -114,7 +114,7 @@ const ROOMS: Record<string, Room> = {
     ],
     because: 'the tour shows everything and is started by the command line',
   },
-  cli: {
+  commands: {
     knows: [
       'main',
       'tour',
@@ -131,7 +131,12 @@ const ROOMS: Record<string, Room> = {
       'events',
       'secret',
     ],
-    because: 'the command line knows every room',
+    because: 'the command line knows every room, and no room knows it',
+  },
+  cli: {
+    knows: ['commands'],
+    packages: ['commander'],
+    because: 'it finds the command that is asked for and says what went wrong: whatever is done is done by a command',
   },
 };
 
@@ -235,6 +240,8 @@ describe('the rules themselves', () => {
     ['workers/a.ts', "import { x } from '../../test/b.ts';", 'nothing from outside'],
     ['workers/a.ts', 'const level = process.env.LOG_LEVEL;', 'reads process.env'],
     ['workers/a.ts', 'const { env } = process;', 'reads process.env'],
+    ['cli.ts', "import { main } from './main.ts';", 'the arrow cli -> main'],
+    ['workers/a.ts', "import { x } from '../commands/y.ts';", 'the arrow workers -> commands'],
     ['cellar/a.ts', '', 'is in no room'],
   ])('%s with `%s` is a fault', (file, code, said) => {
     expect(faultsOf(file, code)).toEqual([expect.stringContaining(said)]);
@@ -250,7 +257,8 @@ describe('the rules themselves', () => {
     ['workers/a.ts', "import { x } from '../producers/y.ts';\nimport { Queue } from 'bullmq';"],
     ['metrics/a.ts', "import type { X } from '../workers/y.ts';\nimport { register } from 'prom-client';"],
     ['tour/a.ts', "import { x } from '../sandbox/y.ts';\nimport { y } from '../main.ts';"],
-    ['cli.ts', "import { main } from './main.ts';"],
+    ['commands/a.ts', "const { main } = await import('../main.ts');\nimport { tour } from '../tour/tour.ts';"],
+    ['cli.ts', "import { x } from './commands/index.ts';"],
     ['config-sources.ts', "import type { X } from './config.ts';\nconst { env } = process;"],
     ['redis/server.ts', 'process.env.PATH'],
   ])('%s with `%s` is none', (file, code) => {

@@ -8,6 +8,7 @@ import type { Registry } from 'prom-client';
 import type { PartitionKeys } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { within } from './limit.ts';
+import { collectServer, readServer, type ServerState } from './redis-server.ts';
 import { declareGauge } from './registry.ts';
 
 /** A busy scraper, several gauges of one scrape and a page that is reloaded share one reading. */
@@ -15,8 +16,12 @@ const CACHE_MS = 1_000;
 /** Prometheus gives a whole scrape ten seconds; a stopped Redis may cost one of them. */
 const LIMIT_MS = 1_000;
 
+/** Workers beat every second; one that has not been heard of for so long is dead to the others. */
+export const WORKER_SILENT_MS = 6_000;
+
 export interface QueueDepth {
   readonly name: string;
+  readonly paused: boolean;
   /** By BullMQ's own words: waiting, active, delayed, … */
   readonly jobs: Readonly<Record<string, number>>;
   readonly oldestJobAgeMs: number;
@@ -27,6 +32,12 @@ export interface PartitionDepth {
   readonly unresolved: number;
   readonly oldestUnresolvedAgeMs: number;
   readonly needsReview: number;
+  readonly oldestReviewAgeMs: number;
+  /** For how long something should have happened to the one that is most overdue. */
+  readonly overdueMs: number;
+  /** How much of its life the code that is next in line has spent, 1 being all; 0 when none waits. */
+  readonly codeLifeUsed: number;
+  readonly workers: number;
 }
 
 export interface Depths {
@@ -34,11 +45,12 @@ export interface Depths {
   readonly complete: boolean;
   readonly queues: ReadonlyMap<string, QueueDepth>;
   readonly partitions: ReadonlyMap<string, PartitionDepth>;
+  readonly server: ServerState | null;
 }
 
 export interface WatchedPartition {
   readonly name: string;
-  readonly keys: Pick<PartitionKeys, 'awaiting' | 'review'>;
+  readonly keys: Pick<PartitionKeys, 'awaiting' | 'review' | 'due' | 'workers' | 'queue' | 'record'>;
 }
 
 export interface DepthReaderDependencies {
@@ -72,6 +84,7 @@ interface Source {
 interface Found {
   readonly queues: Map<string, QueueDepth>;
   readonly partitions: Map<string, PartitionDepth>;
+  server: ServerState | null;
 }
 
 export class DepthReader {
@@ -98,9 +111,16 @@ export class DepthReader {
       ...partitions.map((partition) => ({
         key: `partition ${partition.name}`,
         read: async (now: Promise<number>, found: Found) => {
-          found.partitions.set(partition.name, await readPartition(redis, partition, now));
+          const queue = queues.find(({ name }) => name === partition.keys.queue);
+          found.partitions.set(partition.name, await readPartition(redis, partition, queue, now));
         },
       })),
+      {
+        key: 'server',
+        read: async (_now: Promise<number>, found: Found) => {
+          found.server = await readServer(redis);
+        },
+      },
     ];
   }
 
@@ -114,7 +134,7 @@ export class DepthReader {
   }
 
   async #readAnew(): Promise<Depths> {
-    const found: Found = { queues: new Map(), partitions: new Map() };
+    const found: Found = { queues: new Map(), partitions: new Map(), server: null };
     // One clock for every process that is scraped; a machine whose clock is wrong would see ages that nobody else sees.
     const now = this.#redis.time().then(([seconds, micros]) => Number(seconds) * 1_000 + Number(micros) / 1_000);
     now.catch(() => {}); // each source that needs it fails by it
@@ -130,11 +150,13 @@ export class DepthReader {
       }
     });
     await within(LIMIT_MS, Promise.all(answers), null);
+    const answered = found.queues.size + found.partitions.size + (found.server === null ? 0 : 1);
     const depths = {
-      complete: found.queues.size + found.partitions.size === this.#sources.length,
+      complete: answered === this.#sources.length,
       // Copies, because a late answer must not change what has been shown; in order, because answers come in any.
       queues: inOrder(this.#queueNames, found.queues),
       partitions: inOrder(this.#partitionNames, found.partitions),
+      server: found.server,
     };
     this.#latest = { depths, readAt: performance.now() };
     return depths;
@@ -155,37 +177,57 @@ export function collectDepths(registry: Registry, reader: Pick<DepthReader, 'rea
     gauge.reset();
     for (const { name, oldestJobAgeMs } of queues.values()) gauge.set({ queue: name }, oldestJobAgeMs / 1_000);
   });
-  declareGauge(registry, 'unresolved', async (gauge) => {
-    const { partitions } = await reader.read();
+  declareGauge(registry, 'queuePaused', async (gauge) => {
+    const { queues } = await reader.read();
     gauge.reset();
-    for (const { name, unresolved } of partitions.values()) gauge.set({ provider: name }, unresolved);
+    for (const { name, paused } of queues.values()) gauge.set({ queue: name }, Number(paused));
   });
-  declareGauge(registry, 'unresolvedOldestAge', async (gauge) => {
-    const { partitions } = await reader.read();
-    gauge.reset();
-    for (const { name, oldestUnresolvedAgeMs } of partitions.values()) {
-      gauge.set({ provider: name }, oldestUnresolvedAgeMs / 1_000);
-    }
-  });
-  declareGauge(registry, 'needsReview', async (gauge) => {
-    const { partitions } = await reader.read();
-    gauge.reset();
-    for (const { name, needsReview } of partitions.values()) gauge.set({ provider: name }, needsReview);
-  });
+  const ofPartitions = (name: PartitionGauge, value: (depth: PartitionDepth) => number): void =>
+    declareGauge(registry, name, async (gauge) => {
+      const { partitions } = await reader.read();
+      gauge.reset();
+      for (const depth of partitions.values()) gauge.set({ provider: depth.name }, value(depth));
+    });
+  ofPartitions('unresolved', ({ unresolved }) => unresolved);
+  ofPartitions('unresolvedOldestAge', ({ oldestUnresolvedAgeMs }) => oldestUnresolvedAgeMs / 1_000);
+  ofPartitions('needsReview', ({ needsReview }) => needsReview);
+  ofPartitions('needsReviewOldestAge', ({ oldestReviewAgeMs }) => oldestReviewAgeMs / 1_000);
+  ofPartitions('overdue', ({ overdueMs }) => overdueMs / 1_000);
+  ofPartitions('codeLifeUsed', ({ codeLifeUsed }) => codeLifeUsed);
+  ofPartitions('workers', ({ workers }) => workers);
+  collectServer(registry, async () => (await reader.read()).server);
   declareGauge(registry, 'scrapeIncomplete', async (gauge) => {
     const { complete } = await reader.read();
     gauge.set(complete ? 0 : 1);
   });
 }
 
+type PartitionGauge =
+  | 'unresolved'
+  | 'unresolvedOldestAge'
+  | 'needsReview'
+  | 'needsReviewOldestAge'
+  | 'overdue'
+  | 'codeLifeUsed'
+  | 'workers';
+
 async function readQueue(redis: RedisConnection, queue: Queue, now: Promise<number>): Promise<QueueDepth> {
-  const [jobs, addedAt] = await Promise.all([queue.getJobCounts(), oldestWaitingSince(redis, queue)]);
-  return { name: queue.name, jobs, oldestJobAgeMs: ageOf(addedAt, await now) };
+  const [jobs, paused, addedAt] = await Promise.all([
+    queue.getJobCounts(),
+    queue.isPaused(),
+    oldestWaitingSince(redis, queue),
+  ]);
+  return { name: queue.name, jobs, paused, oldestJobAgeMs: ageOf(addedAt, await now) };
 }
 
-/** BullMQ puts in at the left of its wait list and takes from the right. Null: none waits, or it was taken just now. */
+/** BullMQ puts in at the left of its wait list and takes from the right. */
+async function nextInLine(redis: RedisConnection, queue: Queue): Promise<string | null> {
+  return await redis.lindex(queue.toKey('wait'), -1);
+}
+
+/** Null: none waits, or it was taken just now. */
 async function oldestWaitingSince(redis: RedisConnection, queue: Queue): Promise<number | null> {
-  const id = await redis.lindex(queue.toKey('wait'), -1);
+  const id = await nextInLine(redis, queue);
   const addedAt = id === null ? null : await redis.hget(queue.toKey(id), 'timestamp');
   return addedAt === null ? null : Number(addedAt);
 }
@@ -193,15 +235,55 @@ async function oldestWaitingSince(redis: RedisConnection, queue: Queue): Promise
 async function readPartition(
   redis: RedisConnection,
   { name, keys }: WatchedPartition,
+  queue: Queue | undefined,
   now: Promise<number>,
 ): Promise<PartitionDepth> {
-  const [unresolved, [, since], needsReview] = await Promise.all([
+  const [unresolved, needsReview, awaitingSince, reviewSince, dueAt, codeLifeUsed, workers] = await Promise.all([
     redis.zcard(keys.awaiting),
-    redis.zrange(keys.awaiting, '0', '0', 'WITHSCORES'),
     redis.zcard(keys.review),
+    lowestScore(redis, keys.awaiting),
+    lowestScore(redis, keys.review),
+    lowestScore(redis, keys.due),
+    queue === undefined ? 0 : codeLifeUsedIn(redis, queue, keys, now),
+    now.then((at) => redis.zcount(keys.workers, at - WORKER_SILENT_MS, '+inf')),
   ]);
-  const oldest = since === undefined ? null : Number(since);
-  return { name, unresolved, oldestUnresolvedAgeMs: ageOf(oldest, await now), needsReview };
+  const at = await now;
+  return {
+    name,
+    unresolved,
+    oldestUnresolvedAgeMs: ageOf(awaitingSince, at),
+    needsReview,
+    oldestReviewAgeMs: ageOf(reviewSince, at),
+    overdueMs: ageOf(dueAt, at),
+    codeLifeUsed,
+    workers,
+  };
+}
+
+/** The one at the head of the wait list, or the next that is to be tried again: whichever is nearer to its deadline. */
+async function codeLifeUsedIn(
+  redis: RedisConnection,
+  queue: Queue,
+  keys: WatchedPartition['keys'],
+  now: Promise<number>,
+): Promise<number> {
+  const [next, [delayed]] = await Promise.all([
+    nextInLine(redis, queue),
+    redis.zrange(queue.toKey('delayed'), '0', '0'),
+  ]);
+  const used = [next, delayed].map(async (id) => {
+    if (id === null || id === undefined) return 0;
+    const [state, createdAt, expiresAt] = await redis.hmget(keys.record(id), 'state', 'createdAt', 'expiresAt');
+    // A job whose code is dead already, or a stranger's, tells nothing of the codes that live.
+    if (state !== 'queued' || !createdAt || !expiresAt) return 0;
+    return ageOf(Number(createdAt), await now) / Math.max(1, Number(expiresAt) - Number(createdAt));
+  });
+  return Math.max(...(await Promise.all(used)));
+}
+
+async function lowestScore(redis: RedisConnection, set: string): Promise<number | null> {
+  const [, score] = await redis.zrange(set, '0', '0', 'WITHSCORES');
+  return score === undefined ? null : Number(score);
 }
 
 function ageOf(since: number | null, now: number): number {

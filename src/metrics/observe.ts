@@ -3,7 +3,7 @@
  * no payload's id gets past this file.
  */
 import type { EventBus } from '../events.ts';
-import type { Operation } from '../providers/provider.ts';
+import type { Operation, TokenCall } from '../providers/provider.ts';
 import type { Metrics } from './registry.ts';
 
 /** A partition whose series exist from the start, so that `rate()` and `increase()` see the first event of each. */
@@ -14,11 +14,18 @@ export interface ObservedPartition {
   readonly effect: 'money' | 'none';
   /** Whether the money can be asked about later. */
   readonly inquires: boolean;
+  /** The calls that ask for its tokens. */
+  readonly tokenCalls?: readonly TokenCall[];
+  /** The queues whose jobs are put back when they are gone. */
+  readonly queues?: readonly string[];
 }
 
 const OTP_WORDS = ['accepted', 'rejected', 'not_submitted', 'unknown'];
 const TRANSACTION_WORDS = ['succeeded', 'failed', 'pending', 'unknown', 'none'];
 const WIRES = ['answered', 'not_sent', 'lost'];
+const TOKEN_CAUSES = ['refused', 'unavailable'] as const;
+/** Why a submission became unknown; what an inquiry or a callback leaves unknown has been so before. */
+const UNKNOWN_BECAUSE = ['answered', 'lost', 'owner_dead', 'rolled_back'];
 const CALLBACK_OUTCOMES = ['matched', 'duplicate', 'unmatched', 'unreadable', 'refused'] as const;
 const RESULT_TYPES = ['awaiting', 'settled', 'review'];
 const INTAKE_CODES = [200, 202, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 503];
@@ -59,6 +66,7 @@ export function observe(events: EventBus, metrics: Metrics, observed: Observed =
   on('intake:limited', ({ client, limit }) => metrics.intakeLimited.inc({ client: wordOf(clients, client), limit }));
   on('console:login', ({ outcome }) => metrics.consoleLogins.inc({ outcome }));
   on('attempt:begun', ({ partition, attempt, queueWaitMs }) => {
+    metrics.attempts.inc({ provider: partition });
     // A later attempt also waited for its backoff, which is no fault of the queue.
     if (attempt === 1) metrics.queueWait.observe({ provider: partition }, queueWaitMs / 1_000);
   });
@@ -69,8 +77,12 @@ export function observe(events: EventBus, metrics: Metrics, observed: Observed =
       metrics.providerRequestDuration.observe({ provider: partition, call }, durationMs / 1_000);
     }
   });
+  on('token:failed', ({ partition, call, cause }) => metrics.tokenFailures.inc({ provider: partition, call, cause }));
   on('answer:unexpected', ({ partition }) => metrics.unexpectedAnswers.inc({ provider: partition }));
-  on('verification:moved', ({ partition, operation, final, otp, transaction, reason }) => {
+  on('verification:moved', ({ partition, operation, final, otp, transaction, reason, because }) => {
+    if (otp === 'unknown' && UNKNOWN_BECAUSE.includes(because)) {
+      metrics.unknownOutcomes.inc({ provider: partition, because });
+    }
     if (!final) return;
     metrics.verifications.inc({
       provider: partition,
@@ -87,6 +99,11 @@ export function observe(events: EventBus, metrics: Metrics, observed: Observed =
       metrics.verificationDuration.observe({ provider: partition }, sinceAcceptedMs / 1_000);
     }
   });
+  on('proof:contradicted', ({ partition }) => metrics.proofsContradicted.inc({ provider: partition }));
+  on('journal:recovered', ({ partition, bounded }) =>
+    metrics.journalRecoveries.inc({ provider: partition, bounded: String(bounded) }),
+  );
+  on('job:recreated', ({ queue }) => metrics.jobsRecreated.inc({ queue }));
   on('seal:unopened', ({ partition }) => metrics.sealsUnopened.inc({ provider: partition }));
   const countCallback = (provider: string, outcome: (typeof CALLBACK_OUTCOMES)[number]): void =>
     metrics.callbacks.inc({ provider, outcome });
@@ -116,8 +133,10 @@ function startAtZero(metrics: Metrics, { partitions = [], clients = [], webhooks
     for (const outcome of WEBHOOK_OUTCOMES) metrics.webhookDeliveries.inc({ client, outcome }, 0);
   for (const outcome of LOGIN_OUTCOMES) metrics.consoleLogins.inc({ outcome }, 0);
   for (const type of RESULT_TYPES) metrics.resultsPublished.inc({ type }, 0);
-  for (const { name: provider, operations, effect, inquires } of partitions) {
+  for (const { name: provider, operations, effect, inquires, tokenCalls = [], queues = [] } of partitions) {
     for (const counter of [
+      metrics.attempts,
+      metrics.proofsContradicted,
       metrics.rateLimited,
       metrics.sendsAfterDeadline,
       metrics.resendsPrevented,
@@ -128,6 +147,13 @@ function startAtZero(metrics: Metrics, { partitions = [], clients = [], webhooks
       counter.inc({ provider }, 0);
     }
     for (const outcome of CALLBACK_OUTCOMES) metrics.callbacks.inc({ provider, outcome }, 0);
+    for (const because of UNKNOWN_BECAUSE) metrics.unknownOutcomes.inc({ provider, because }, 0);
+    for (const bounded of ['true', 'false']) metrics.journalRecoveries.inc({ provider, bounded }, 0);
+    for (const queue of queues) metrics.jobsRecreated.inc({ queue }, 0);
+    for (const call of tokenCalls) {
+      for (const cause of TOKEN_CAUSES) metrics.tokenFailures.inc({ provider, call, cause }, 0);
+      for (const wire of WIRES) metrics.providerRequests.inc({ provider, call, wire }, 0);
+    }
     metrics.queueWait.zero({ provider });
     metrics.verificationDuration.zero({ provider });
     for (const call of inquires ? [...operations, 'inquiry'] : operations) {

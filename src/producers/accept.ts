@@ -263,7 +263,14 @@ async function journal(
     deps.redis.pexpire(sameReference, FOUND_BY_REFERENCE_MS),
   ]);
   await deps.redis.hset(claim, 'done', '1');
-  if (created === 1) deps.events.emit('verification:accepted', { id, partition, operation });
+  if (created === 1) {
+    deps.events.emit('verification:accepted', {
+      id,
+      traceparent: draft.head.traceparent ?? null,
+      partition,
+      operation,
+    });
+  }
 }
 
 /** What stands for a reference that is a person: the same for the same client, and telling nothing. */

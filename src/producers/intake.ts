@@ -7,6 +7,7 @@ import express, { type Express, type NextFunction, type Request, type Response }
 import { asError } from '../events.ts';
 import type { Secret } from '../secret.ts';
 import { type Acceptance, type AcceptDependencies, acceptParsed, personalReference } from './accept.ts';
+import { apiPage } from './api-page.ts';
 import { jsonOf, readBody } from './body.ts';
 import { type CallbackEntrance, type Receipt, receiveCallback } from './callbacks.ts';
 import { answerHeaders, authentication, isEncrypted, OpenRequests, repeatedHeaders } from './guard.ts';
@@ -43,6 +44,8 @@ export interface IntakeDependencies extends AcceptDependencies {
   readonly waiting: Waiting;
   /** Without it no partition takes callbacks. */
   readonly callbacks?: CallbackEntrance;
+  /** Where traces are made: the context in which a request is accepted, of what its caller gave. */
+  readonly enterTrace?: (received: string | null) => string;
   /** Documents that describe the API, by their path. */
   readonly descriptions?: Readonly<Record<string, unknown>>;
   /** Opens details that were sealed for GET, under the key that opens no codes. */
@@ -102,6 +105,9 @@ export function createIntake(deps: IntakeDependencies): Express {
       .get((_request, response) => write(response, body))
       .all(methodNotAllowed('GET, HEAD'));
   }
+  if (deps.descriptions && '/openapi.json' in deps.descriptions) {
+    for (const [path, file] of apiPage) app.route(path).get(answerWith(file)).all(methodNotAllowed('GET, HEAD'));
+  }
   app.use((_request, response) => write(response, problem('not-found', 'No route has this path.')));
   app.use((error: unknown, _request: Request, response: Response, _next: NextFunction) => {
     // A path that is no UTF-8 names nothing; anything else is a fault of ours and says so without a word of its text.
@@ -141,10 +147,12 @@ export function createIntake(deps: IntakeDependencies): Express {
       );
     }
 
+    const began = performance.now();
+    const received = traceparentIn(request.get('traceparent'));
     let acceptance: Acceptance;
     let accepted: VerificationRecord | null = null;
     try {
-      const traced = { ...parsed, traceparent: traceparentIn(request.get('traceparent')) };
+      const traced = { ...parsed, traceparent: deps.enterTrace?.(received) ?? received };
       [acceptance, accepted] = await within(timeLimitMs, acceptAndRead(client, idempotencyKey, body, traced));
     } catch (error) {
       failed('intake: accepting', error, response);
@@ -164,9 +172,18 @@ export function createIntake(deps: IntakeDependencies): Express {
       case 'accepted':
         if (accepted === null)
           return problem('gone', 'The verification of this Idempotency-Key is past its retention.');
+        if (!acceptance.repeated) tellAccepted(accepted, received, performance.now() - began);
         return await acceptedAnswer(client, accepted, request, response);
     }
     return acceptance satisfies never;
+  }
+
+  function tellAccepted(
+    { id, partition, traceparent }: VerificationRecord,
+    received: string | null,
+    durationMs: number,
+  ): void {
+    events.emit('intake:accepted', { id, traceparent, partition, received, durationMs });
   }
 
   async function acceptAndRead(
@@ -406,7 +423,7 @@ function answerWith(route: Route) {
 
 function write(response: Response, { status, headers, body }: Answer): void {
   if (response.headersSent || response.destroyed) return;
-  const bytes = Buffer.from(JSON.stringify(body));
+  const bytes = Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
   // By Node's own means: the framework would add a charset, which neither media type has.
   response.writeHead(status, { 'Content-Type': 'application/json', ...headers, 'Content-Length': bytes.length });
   response.end(bytes);

@@ -45,6 +45,36 @@ const PREFER = {
   example: 'wait=20',
 };
 
+/** What a reader is shown in the place of what a generator makes of a pattern. */
+const COMMON_EXAMPLES = {
+  otp: '012345',
+  amount: { value: '100.00', currency: 'NGN' },
+  expiresAt: '2026-11-21T20:05:00Z',
+  metadata: { orderId: 'A-17' },
+} as const;
+
+const VERIFICATION_EXAMPLE = {
+  id: 'cepta_019f3c5a7b1e7d3a9c4e5f60718293a4',
+  provider: 'cepta',
+  operation: 'verify',
+  reference: 'TX12345ABC',
+  state: 'settled',
+  sequence: 1,
+  final: true,
+  otp: 'rejected',
+  transaction: 'pending',
+  reason: 'wrong_code',
+  nextStep: 'reenter_code',
+  attemptsRemaining: 2,
+  needsReview: false,
+  providerCode: 'INVALID_OTP',
+  createdAt: '2026-11-21T20:00:00.000Z',
+  updatedAt: '2026-11-21T20:00:01.000Z',
+  expiresAt: '2026-11-21T20:05:00.000Z',
+  metadata: COMMON_EXAMPLES.metadata,
+  history: [{ at: '2026-11-21T20:00:00.000Z', event: 'accepted' }],
+} as const;
+
 export function openApi(partitions: readonly PartitionProfile[], version: string): JsonSchema {
   const requests = partitions.flatMap((partition) =>
     (Object.keys(partition.definition.operations) as Operation[]).map((operation) => requestOf(partition, operation)),
@@ -76,7 +106,7 @@ export function openApi(partitions: readonly PartitionProfile[], version: string
       securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'The API key of a client' } },
       schemas: {
         ...Object.fromEntries(requests.map(({ name, schema }) => [name, schema])),
-        Verification: jsonSchemaOf(verificationResourceSchema, 'output'),
+        Verification: { ...jsonSchemaOf(verificationResourceSchema, 'output'), examples: [VERIFICATION_EXAMPLE] },
         VerificationPage: {
           type: 'object',
           required: ['verifications', 'next'],
@@ -119,7 +149,12 @@ function requestOf(
   const spec = definition.operations[operation];
   if (!spec) throw new Error(`${name} has no operation ${operation}`);
   const base = jsonSchemaOf(requestSchema, 'input') as { properties: Record<string, unknown> };
-  const { otp, ...properties } = base.properties;
+  const { otp, ...properties } = Object.fromEntries(
+    Object.entries(base.properties).map(([field, shape]) => {
+      const example = COMMON_EXAMPLES[field as keyof typeof COMMON_EXAMPLES];
+      return [field, example === undefined ? shape : { ...(shape as JsonSchema), examples: [example] }];
+    }),
+  );
   return {
     name: `${pascal(name)}${pascal(operation)}`,
     schema: {

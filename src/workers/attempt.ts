@@ -24,7 +24,7 @@ import type { Evidence } from './decide.ts';
 import { type Journal, RECOVERING_AGAIN_MS } from './journal.ts';
 import type { Sessions, Tokens } from './sessions.ts';
 import { newStamp } from './stamp.ts';
-import type { Reply, Transport } from './transport.ts';
+import { type Reply, type Transport, timeToldIn } from './transport.ts';
 
 /** A refused write of an outcome is tried again after this. */
 const SETTLE_AGAIN_MS = 200;
@@ -65,13 +65,8 @@ export async function attempt(id: string, deps: AttemptDependencies): Promise<Ne
     case 'begun': {
       const { record } = beginning;
       const queueWaitMs = record.beganAt - record.createdAt;
-      events.emit('attempt:begun', {
-        id,
-        partition,
-        operation: record.operation,
-        attempt: record.attempts,
-        queueWaitMs,
-      });
+      const { operation, traceparent, attempts } = record;
+      events.emit('attempt:begun', { id, traceparent, partition, operation, attempt: attempts, queueWaitMs });
       const [evidence, facts] = await submit(record, tokens.tokens, beginning.sendBefore, deps);
       return await concludeSurely(record, evidence, facts, tokens.tokens, deps);
     }
@@ -119,7 +114,7 @@ export async function inquire(id: string, graceMs: number, deps: AttemptDependen
   const subject = { reference: record.reference, params: record.plainParams };
   const startedAt = performance.now();
   const reply = await deps.transport.send(inquiry.buildRequest(subject, newStamp(tokens.tokens)));
-  tellCall('inquiry', reply, startedAt, deps);
+  tellCall(record, 'inquiry', reply, startedAt, deps);
   const finding: Finding =
     reply.kind === 'answered'
       ? readSafely(() => inquiry.interpret(reply.response, subject), UNREADABLE_FINDING)
@@ -215,7 +210,7 @@ async function submit(
   } catch {
     return notSent('CANNOT_BUILD', false); // buildRequest threw: the transport itself never does
   }
-  tellCall(name, reply, startedAt, deps);
+  tellCall(record, name, reply, startedAt, deps);
   if (reply.kind !== 'not_sent' && reply.sentAt > Math.max(sendBefore, deadline))
     events.emit('send:late', { id, partition });
   switch (reply.kind) {
@@ -332,7 +327,16 @@ async function withoutTokens(
   return await conclude(record, evidence, { code }, {}, deps);
 }
 
-function tellCall(call: Call, reply: Reply, startedAt: number, { events, partition }: AttemptDependencies): void {
+function tellCall(
+  { id, traceparent }: VerificationRecord,
+  call: Call,
+  reply: Reply,
+  startedAt: number,
+  { events, partition }: AttemptDependencies,
+): void {
   const detail = reply.kind === 'answered' ? String(reply.response.status) : reply.code;
-  events.emit('call:ended', { partition, call, wire: reply.kind, durationMs: performance.now() - startedAt, detail });
+  const durationMs = performance.now() - startedAt;
+  events.emit('call:ended', { of: { id, traceparent }, partition, call, wire: reply.kind, durationMs, detail });
+  const at = timeToldIn(reply);
+  if (at !== null) events.emit('clock:told', { partition, at });
 }

@@ -60,17 +60,26 @@ export async function deliver(job: { data: unknown; tries: number }, deps: Callb
   const reading = readSafely(body, deps.provider);
   if (reading === null) return unreadable('its body cannot be read, or names no transaction', ageMs, deps);
 
-  const record = await find(reading.references, deps);
+  let record = await find(reading.references, deps);
   if (record === null) {
     if (again !== null) return again;
     events.emit('callback:unmatched', { partition, ageMs });
     return { do: 'set_aside', because: 'it names no transaction of ours, a day after it came' };
   }
-  const next = await bring(reading, record, receivedAt, job.tries, deps);
-  if (next.do === 'later') return next;
   const { finding, providerCode } = reading;
-  events.emit('callback:matched', { id: record.id, partition, found: finding.kind, providerCode });
-  return next.do === 'inquire' ? { do: 'inquire', id: record.id } : next;
+  const told = new Set<string>();
+  // After Redis has lost what it was told, more than one of a transaction may wait for its proof.
+  do {
+    const next = await bring(reading, record, receivedAt, job.tries, deps);
+    if (next.do === 'later') return next;
+    if (told.size === 0) {
+      events.emit('callback:matched', { id: record.id, partition, found: finding.kind, providerCode });
+    }
+    if (next.do === 'inquire') return { do: 'inquire', id: record.id };
+    told.add(record.id);
+    record = await find(reading.references, deps);
+  } while (record?.state === 'awaiting' && !told.has(record.id));
+  return { do: 'finish' };
 }
 
 async function bring(

@@ -194,8 +194,13 @@ export class Forwarder {
     await redis.xdel(keys.outbox, ...ids);
     await redis.xack(keys.outbox, GROUP, ...ids);
     for (const { record, type } of results) {
-      const sinceAcceptedMs = record.sequence === 1 ? record.updatedAt - record.createdAt : null;
-      events.emit('result:published', { id: record.id, partition, type, sequence: record.sequence, sinceAcceptedMs });
+      const { id, traceparent, sequence, createdAt, updatedAt } = record;
+      const sinceAcceptedMs = sequence === 1 ? updatedAt - createdAt : null;
+      const sinceDecidedMs = Math.max(0, Date.now() - updatedAt);
+      events.emit('result:published', {
+        ...{ id, traceparent, partition, queue, type, sequence },
+        ...{ sinceAcceptedMs, sinceDecidedMs },
+      });
     }
   }
 

@@ -459,7 +459,7 @@ export class Journal {
   }
 
   #tell(verdict: Verdict, before: VerificationRecord, evidence: Evidence): void {
-    const { id, partition, operation } = before;
+    const { id, partition, operation, traceparent, attempts: attempt } = before;
     if (verdict.do === 'nothing' || verdict.do === 'note') return;
     if (verdict.do === 'contradict') {
       this.#events.emit('proof:contradicted', { id, partition, was: verdict.was, now: verdict.now });
@@ -468,8 +468,10 @@ export class Journal {
     const standing = verdict.do === 'retry' ? null : verdict.standing;
     this.#events.emit('verification:moved', {
       id,
+      traceparent,
       partition,
       operation,
+      attempt,
       state: verdict.do === 'retry' ? 'queued' : verdict.do === 'await' ? 'awaiting' : 'settled',
       final: verdict.do === 'settle',
       otp: standing?.otp ?? null,

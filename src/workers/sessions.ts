@@ -10,7 +10,7 @@ import type { BoundProvider, Params, Stamp, TokenCall } from '../providers/provi
 import type { RedisConnection } from '../redis/connections.ts';
 import { Secret } from '../secret.ts';
 import { newStamp } from './stamp.ts';
-import type { Transport } from './transport.ts';
+import { type Transport, timeToldIn } from './transport.ts';
 
 export type Tokens =
   | { readonly kind: 'ready'; readonly tokens: Stamp['tokens'] }
@@ -118,6 +118,7 @@ export class Sessions {
     }
     try {
       const fetched = await this.#fetch(call, params, earlier);
+      if (fetched.kind === 'unavailable') this.#tellFailure(call, fetched);
       if (fetched.kind === 'token') {
         this.#known.set(key, fetched.token);
         const lifeMs = Math.max(1, fetched.token.expiresAt - Date.now());
@@ -137,7 +138,10 @@ export class Sessions {
     const startedAt = performance.now();
     const reply = await transport.send(spec.buildRequest(params, newStamp(earlier)));
     const detail = reply.kind === 'answered' ? String(reply.response.status) : reply.code;
-    events.emit('call:ended', { partition, call, wire: reply.kind, durationMs: performance.now() - startedAt, detail });
+    const durationMs = performance.now() - startedAt;
+    events.emit('call:ended', { of: null, partition, call, wire: reply.kind, durationMs, detail });
+    const at = timeToldIn(reply);
+    if (at !== null) events.emit('clock:told', { partition, at });
     if (reply.kind !== 'answered') return { kind: 'unavailable', code: `TOKEN_${reply.code}`, remediable: true };
 
     const answer = spec.interpret(reply.response);
@@ -161,6 +165,11 @@ export class Sessions {
         return { kind: 'unavailable', code: `TOKEN_${answer.providerCode ?? 'UNREADABLE'}`, remediable: true };
     }
     return answer satisfies never;
+  }
+
+  #tellFailure(call: TokenCall, { remediable, code }: Extract<Tokens, { kind: 'unavailable' }>): void {
+    const { events, partition } = this.#deps;
+    events.emit('token:failed', { partition, call, cause: remediable ? 'unavailable' : 'refused', code });
   }
 
   async #shared(key: string): Promise<Token | null> {

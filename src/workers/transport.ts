@@ -178,6 +178,12 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 }
 
+/** What the other side's clock said, by its Date header, in Unix ms; null when nothing was answered, or no time that can be read. */
+export function timeToldIn(reply: Reply): number | null {
+  const at = reply.kind === 'answered' ? Date.parse(reply.response.headers.date ?? '') : Number.NaN;
+  return Number.isNaN(at) ? null : at;
+}
+
 /** undici would take a Host header for the name that the certificate must have. */
 const namesHost = ({ headers }: HttpRequest): boolean =>
   Object.keys(headers).some((name) => name.toLowerCase() === 'host');

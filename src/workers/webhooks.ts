@@ -6,7 +6,7 @@
 import { createHmac } from 'node:crypto';
 import { type Job, type JobsOptions, Queue, UnrecoverableError, Worker } from 'bullmq';
 import { type Dispatcher, Pool } from 'undici';
-import type { EventBus } from '../events.ts';
+import type { EventBus, WebhookOutcome } from '../events.ts';
 import { webhookQueueName, webhookQueuePrefix } from '../producers/job.ts';
 import type { ResultEvent } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
@@ -117,18 +117,22 @@ export class WebhookSender {
 
   async #deliver(job: Job<ResultEvent>): Promise<void> {
     const { client } = this.#settings;
-    const told = { client, resultId: job.data.id, attempt: job.attemptsMade + 1 };
+    const { id: resultId, subject: id, traceparent = null } = job.data;
+    const told = { client, id, traceparent, resultId, attempt: job.attemptsMade + 1 };
+    const began = performance.now();
+    const end = (outcome: WebhookOutcome, detail: string): void => {
+      this.#events.emit('webhook:ended', { ...told, outcome, durationMs: performance.now() - began, detail });
+    };
     try {
-      const detail = await this.#post(job.data);
-      this.#events.emit('webhook:ended', { ...told, outcome: 'delivered', detail });
+      end('delivered', await this.#post(job.data));
     } catch (error) {
       if (error instanceof UnrecoverableError) {
-        this.#events.emit('webhook:ended', { ...told, outcome: 'gone', detail: String(GONE) });
+        end('gone', String(GONE));
         await this.#queue.pause(); // until an operator says that the endpoint is there again
       } else {
         const isLast = told.attempt >= (job.opts.attempts ?? 1);
         const detail = error instanceof NotDelivered ? error.message : 'UNNAMED_ERROR';
-        this.#events.emit('webhook:ended', { ...told, outcome: isLast ? 'given_up' : 'failed', detail });
+        end(isLast ? 'given_up' : 'failed', detail);
       }
       throw error;
     }
@@ -150,6 +154,7 @@ export class WebhookSender {
           'webhook-timestamp': timestamp,
           'webhook-signature': signatureOf(this.#key, event.id, timestamp, body),
           'user-agent': 'otp-pipeline',
+          ...(event.traceparent === undefined ? {} : { traceparent: event.traceparent }),
         },
         body,
         signal: AbortSignal.timeout(this.#timeoutMs),

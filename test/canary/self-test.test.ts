@@ -331,7 +331,7 @@ async function plantInConsole(): Promise<Place[]> {
       redis,
       partitions: ['cepta'],
       queues: [],
-      depths: { read: async () => ({ complete: true, queues: new Map(), partitions: new Map() }) },
+      depths: { read: async () => ({ complete: true, queues: new Map(), partitions: new Map(), server: null }) },
     },
   });
   const url = await listening(createServer(app));

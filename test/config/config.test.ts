@@ -28,6 +28,7 @@ describe('a configuration', () => {
         ...{ retentionMs: 259_200_000, failedJobsMs: 604_800_000, auditMs: 31_536_000_000 },
       },
       log: { level: 'info' },
+      tracing: { headers: {}, serviceName: 'otp-pipeline', sampleRatio: 1 },
       file: null,
       nodeEnv: 'production',
       warnings: [],

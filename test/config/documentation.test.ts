@@ -26,7 +26,7 @@ const rows = page
 const unquoted = (cell: string | undefined): string => (cell ?? '').replace(/^`|`$/g, '');
 
 const keyRows = rows.filter(([key]) =>
-  /^`(redis|embedded|intake|console|log|clients|sealing|results|journal|providers)[.[`]/.test(key ?? ''),
+  /^`(redis|embedded|intake|console|log|tracing|clients|sealing|results|journal|providers)[.[`]/.test(key ?? ''),
 );
 const adapterRows = rows.filter(([adapter]) => Object.hasOwn(providers, adapter ?? ''));
 

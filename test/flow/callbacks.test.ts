@@ -10,7 +10,7 @@ import { createMetrics } from '../../src/metrics/registry.ts';
 import { callbackQueues } from '../../src/producers/callbacks.ts';
 import { createIntake } from '../../src/producers/intake.ts';
 import { partitionKeys } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationRecord, VerificationResource } from '../../src/producers/record.ts';
 import { Sealer } from '../../src/producers/sealing.ts';
 import { Waiting } from '../../src/producers/waiting.ts';
 import { providers } from '../../src/providers/index.ts';
@@ -18,6 +18,7 @@ import { connectRedis } from '../../src/redis/connections.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { bodyFor, CLIENT, type PartitionEntry, type Pipeline, startPipeline } from '../support/pipeline.ts';
 import { type Behaviour, behaviours, type ProviderServer, startProviderServer } from '../support/provider-server.ts';
+import { journalOf } from '../workers/support.ts';
 
 const SECRET = 'callback-secret-of-the-test';
 const CEPTA_HASH = createHash('sha512').update('keyM-1').digest('hex');
@@ -140,6 +141,22 @@ describe('a provider without an inquiry: Beqelal', () => {
     expect(house.server.requests).toHaveLength(1);
     await until(async () => (await house.queue('beqelal').count()) === 0);
     expect(matched(house)).toBe(1);
+  });
+
+  test('what Redis has lost may leave two to wait for one proof: it settles both', async () => {
+    await using house = await startBeqelal();
+    const { pipeline } = house;
+    const { id, reference } = await house.lost('100.00');
+    await pipeline.queue('beqelal').pause();
+    const another = await pipeline.enqueue({ ...beqelalBody(reference, '100.00'), otp: '654321' });
+    const journal = journalOf(pipeline, { partition: 'beqelal', policy: { canInquire: () => false } });
+    const record = (await journal.read(another)) as VerificationRecord;
+    await journal.apply(record, { from: 'rolled_back', bounded: true }, {}, async () => '');
+    await house.says({ reference, status: 'PROCESSED', amount: '100' });
+    for (const each of [id, another]) {
+      expect(await pipeline.final(each)).toMatchObject({ otp: 'unknown', transaction: 'succeeded' });
+    }
+    await until(() => matched(house) === 1);
   });
 
   test('the total counts as the amount too', async () => {

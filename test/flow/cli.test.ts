@@ -117,24 +117,26 @@ test('asking now does not wait for the schedule', async () => {
 
 test('what cannot be done says which option or key to change, and never the code', async () => {
   const id = `cepta_${'0'.repeat(32)}`;
-  const cases: [args: string[], faults: RegExp][] = [
-    [['show', 'nonsense'], /an id looks like cepta_/],
-    [['show', id], new RegExp(`${id}: there is no such verification`)],
-    [['enqueue', '--provider', 'cepta', '--otp', '98', ...CEPTA], /otp: must be a string of 4 to 10/],
+  const cases: [args: string[], code: number, faults: RegExp][] = [
+    [['show', 'nonsense'], 2, /an id looks like cepta_/],
+    [['show', id], 1, new RegExp(`${id}: there is no such verification`)],
+    [['enqueue', '--provider', 'cepta', '--otp', '98', ...CEPTA], 1, /otp: must be a string of 4 to 10/],
     [
       ['enqueue', '--provider', 'nobody', '--otp', '998877'],
+      1,
       /provider: must name a partition: cepta, lipa-later, beqelal/,
     ],
     [
       ['enqueue', '--provider', 'cepta', '--client', 'who', '--otp', '998877'],
+      1,
       /--client: must be one of the configured clients \(shop\)/,
     ],
-    [['serve', '--roles', 'cook'], /must be any of intake, worker, console/],
+    [['serve', '--roles', 'cook'], 2, /must be any of intake, worker, console/],
   ];
   const ended = await Promise.all(cases.map(([args]) => otp(args)));
-  for (const [index, [args, faults]] of cases.entries()) {
+  for (const [index, [args, code, faults]] of cases.entries()) {
     expect(ended[index]?.faults, args.join(' ')).toMatch(faults);
-    expect(ended[index]?.code, args.join(' ')).toBe(1);
+    expect(ended[index]?.code, args.join(' ')).toBe(code);
     expect(ended[index]?.faults).not.toContain('998877');
   }
 }, 60_000);

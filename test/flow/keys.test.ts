@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { describe, expect, test, vi } from 'vitest';
-import { addKeyCommands } from '../../src/cli-keys.ts';
+import { define } from '../../src/commands/keys.ts';
 import {
   changeKeySet,
   madeAt,
@@ -27,7 +27,6 @@ import {
 } from '../../src/key-files.ts';
 import { callbackQueues } from '../../src/producers/callbacks.ts';
 import { Opener, publicKeySet, Sealer, type SealingKeySet } from '../../src/producers/sealing.ts';
-import { connectRedis } from '../../src/redis/connections.ts';
 import { bodyFor, startPipeline } from '../support/pipeline.ts';
 import { runCli } from '../support/service.ts';
 
@@ -49,21 +48,19 @@ async function folderWithKeys(): Promise<Folder> {
   };
 }
 
-/** `otp keys …` in this process, with what it printed. */
-async function otpKeys(args: readonly string[], redisUrl?: string): Promise<string> {
+/** `otp keys …` in this process, with what it printed. Without a URL no Redis is there, and asking it would be a fault. */
+async function otpKeys(args: readonly string[], redisUrl = 'redis://127.0.0.1:1'): Promise<string> {
   const said: string[] = [];
   const log = vi.spyOn(console, 'log').mockImplementation((text: string) => said.push(text));
+  vi.stubEnv('REDIS_URL', redisUrl);
   const keys = new Command('keys').exitOverride().configureOutput({ writeErr: () => {} });
-  addKeyCommands(keys, async (_, work) => {
-    if (redisUrl === undefined) throw new Error('Redis was not to be asked');
-    const redis = connectRedis(redisUrl, 'console', { onError: () => {} });
-    await work(redis).finally(() => redis.disconnect());
-  });
+  define(keys);
   try {
     await keys.parseAsync(args, { from: 'user' });
     return said.join('\n');
   } finally {
     log.mockRestore();
+    vi.unstubAllEnvs();
   }
 }
 
@@ -185,8 +182,11 @@ describe('otp keys', () => {
     for await (const chunk of child.stdout ?? []) help += chunk;
     expect(help).toMatch(/--activate[\s\S]*--json[\s\S]*In order, so that nobody seals to a key/);
     const keys = new Command('keys');
-    addKeyCommands(keys, async () => {});
-    expect(keys.commands.map((command) => command.name())).toEqual(['generate', 'public', 'rotate', 'list', 'retire']);
+    define(keys);
+    expect(keys.commands.map((command) => command.name())).toEqual([
+      ...['generate', 'public', 'rotate', 'list', 'retire'],
+      ...['api-key', 'password'],
+    ]);
     for (const command of keys.commands) expect(command.helpInformation()).toContain('--json');
   }, 20_000);
 });

@@ -15,7 +15,11 @@ const run = promisify(execFile);
 
 test('every example in the README stands in examples/, letter for letter', () => {
   const blocks = [...read('README.md').matchAll(/<!-- example: (\S+) -->\n```\w+\n([\s\S]*?)```/g)];
-  expect(blocks.map(([, file]) => file)).toEqual(['examples/otp.yaml', 'examples/enqueue.sh', 'examples/enqueue.mjs']);
+  expect(blocks.map(([, file]) => file)).toEqual([
+    'examples/otp.yaml',
+    'examples/curl/first.sh',
+    'examples/node-library/first.mjs',
+  ]);
   for (const [, file = '', text] of blocks) expect(text, file).toBe(read(file));
 });
 
@@ -61,7 +65,7 @@ test('the examples of the README run: configuration, keys, serve, curl, library'
     await ended(runCli(['keys', 'generate', '--config', file], environment));
     await using service = await serve(file, 'intake,worker,console', environment);
 
-    const curl = await run('bash', ['-c', read('examples/enqueue.sh')], {
+    const curl = await run('bash', ['-c', read('examples/curl/first.sh')], {
       env: { ...environment, PATH: process.env.PATH ?? '', OTP_URL: service.intakeUrl },
     });
     expect(JSON.parse(curl.stdout)).toMatchObject({ provider: 'cepta', otp: 'accepted', transaction: 'pending' });
@@ -73,8 +77,8 @@ test('the examples of the README run: configuration, keys, serve, curl, library'
     );
     mkdirSync(join(folder, 'node_modules'));
     symlinkSync(root, join(folder, 'node_modules', 'otp-pipeline'));
-    writeFileSync(join(folder, 'enqueue.mjs'), read('examples/enqueue.mjs'));
-    const library = await run(process.execPath, ['enqueue.mjs'], { cwd: folder, env: environment, timeout: 20_000 });
+    writeFileSync(join(folder, 'first.mjs'), read('examples/node-library/first.mjs'));
+    const library = await run(process.execPath, ['first.mjs'], { cwd: folder, env: environment, timeout: 20_000 });
     expect(library.stdout).toMatch(/^cepta_[0-9a-f]{32} accepted succeeded final$/m);
     expect(sandbox.ledger.transactions()).toMatchObject([
       { reference: 'TX12345ABC', codesReceived: ['012345'], charges: 1 },

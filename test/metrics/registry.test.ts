@@ -1,18 +1,31 @@
 import { readFileSync } from 'node:fs';
 import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
+import { EventBus } from '../../src/events.ts';
+import { collectClocks } from '../../src/metrics/clocks.ts';
 import { collectDepths } from '../../src/metrics/depths.ts';
 import { createMetrics, METRICS, type MetricDefinition } from '../../src/metrics/registry.ts';
+import { declareSettings } from '../../src/metrics/settings.ts';
 
 const definitions: readonly MetricDefinition[] = Object.values(METRICS);
-const empty = { read: async () => ({ complete: true, queues: new Map(), partitions: new Map() }) };
+
+/** As main.ts declares them, with nothing to tell. */
+function everything(options?: { ofTheProcess: boolean }): Registry {
+  const registry = new Registry();
+  createMetrics(registry, options);
+  collectDepths(registry, {
+    read: async () => ({ complete: true, queues: new Map(), partitions: new Map(), server: null }),
+  });
+  collectClocks(registry, new EventBus());
+  declareSettings(registry, { partitions: [], queues: [], replicasWanted: 0 });
+  return registry;
+}
 
 describe('the table of metrics', () => {
   it('is what the registry holds, beside the metrics of the process', async () => {
-    const registry = new Registry();
-    createMetrics(registry);
-    collectDepths(registry, empty);
-    const names = registry.getMetricsAsArray().map(({ name }) => name);
+    const names = everything()
+      .getMetricsAsArray()
+      .map(({ name }) => name);
     const ours = names.filter((name) => !/^(process|nodejs)_/.test(name));
     expect(ours.toSorted()).toEqual(definitions.map(({ name }) => name).toSorted());
     expect(names.length).toBeGreaterThan(ours.length);
@@ -32,10 +45,7 @@ describe('the table of metrics', () => {
   });
 
   it('says of each metric whether it may be added up, and of each time its unit', async () => {
-    const registry = new Registry();
-    createMetrics(registry, { ofTheProcess: false });
-    collectDepths(registry, empty);
-    const help = [...(await registry.metrics()).matchAll(/^# HELP (\w+) (.+)$/gm)];
+    const help = [...(await everything({ ofTheProcess: false }).metrics()).matchAll(/^# HELP (\w+) (.+)$/gm)];
     expect(help).toHaveLength(definitions.length);
     for (const [line, name = ''] of help) {
       expect(line).toMatch(/(Global: the same in every process|Per process: add them up)\.$/);
@@ -45,7 +55,9 @@ describe('the table of metrics', () => {
 
   it('has no label that could hold an id', () => {
     const closed =
-      'provider operation otp transaction reason call wire queue state type code outcome client limit'.split(' ');
+      'provider operation otp transaction reason because call wire cause queue kind state type code outcome client limit bounded'.split(
+        ' ',
+      );
     for (const { labels } of definitions) for (const label of labels) expect(closed).toContain(label);
   });
 });

@@ -337,7 +337,7 @@ describe.skipIf(postgres === null)('a payment and its verification', { timeout: 
       code: 1,
       faults: expect.stringContaining('"otp_outbox" does not exist; `otp outbox --print-table` prints it'),
     });
-    expect(misspelt).toMatchObject({ code: 1, faults: expect.stringContaining('--database: must be a URL like') });
+    expect(misspelt).toMatchObject({ code: 2, faults: expect.stringContaining('--database: must be a URL like') });
     expect(without.faults + misspelt.faults).not.toContain('password-of-the-shop');
     await sql.query(table.output);
     expect(await undone()).toBe(0);

@@ -250,7 +250,14 @@ describe('no token', () => {
     events.on('call:ended', (payload) => told.push(payload));
     await ask(await sessionsOf({ events }));
     expect(told).toEqual([
-      { partition: 'lipa-later', call: 'token', wire: 'answered', durationMs: expect.any(Number), detail: '200' },
+      {
+        of: null,
+        partition: 'lipa-later',
+        call: 'token',
+        wire: 'answered',
+        durationMs: expect.any(Number),
+        detail: '200',
+      },
     ]);
   });
 });

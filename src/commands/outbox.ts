@@ -1,12 +1,8 @@
 /** `otp outbox`: relays a table of the user's own PostgreSQL into the queues; docs/outbox.md tells of it. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { type Config, loadConfig } from './config.ts';
-import { connectRedis, type RedisConnection, type RedisSettings } from './redis/connections.ts';
-
-type WithRedis = (
-  config: Config,
-  work: (redis: RedisConnection, settings: RedisSettings) => Promise<void>,
-) => Promise<void>;
+import { loadConfig } from '../config.ts';
+import { connectRedis } from '../redis/connections.ts';
+import { addExamples, configOption, jsonOption, printJson, UsageError, untilStopped, withRedis } from './command.ts';
 
 interface Options {
   database?: string;
@@ -17,47 +13,35 @@ interface Options {
   printTable?: boolean;
 }
 
-class DatabaseOptionError extends Error {
-  override readonly name = 'CommandError';
-}
-
-export function addOutboxCommand(
-  outbox: Command,
-  withRedis: WithRedis,
-  untilStopped: (close: () => Promise<void>) => Promise<void>,
-): void {
+export function define(outbox: Command): void {
   outbox
-    .description('relays the rows of a transactional outbox in PostgreSQL, until SIGTERM; it holds no keys')
     .addOption(
       new Option('--database <url>', 'postgres://…, the database that has the table otp_outbox').env(
         'OTP_OUTBOX_DATABASE_URL',
       ),
     )
-    .addOption(new Option('-c, --config <file>', 'configuration file (YAML or JSON)').env('OTP_CONFIG'))
+    .addOption(configOption())
     .option('--print-table', 'prints the SQL that makes the table, and ends')
     .option('--poll-ms <ms>', 'how long to wait when there is nothing to relay', parseCount, 200)
     .option('--batch <rows>', 'rows in one transaction', parseCount, 50)
-    .option('--json', 'one JSON document per line, and one for each row')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  otp outbox --print-table | psql "$OTP_OUTBOX_DATABASE_URL"\n  otp outbox --config otp.yaml --json',
-    )
+    .addOption(jsonOption('one JSON document per line, and one for each row'))
     .action(async (options: Options) => {
       if (options.printTable) {
-        const { OUTBOX_TABLE } = await import('./outbox/table.ts');
+        const { OUTBOX_TABLE } = await import('../outbox/table.ts');
         process.stdout.write(OUTBOX_TABLE);
-      } else await relay(options, withRedis, untilStopped);
+      } else await relay(options);
     });
+  addExamples(
+    outbox,
+    'otp outbox --print-table | psql "$OTP_OUTBOX_DATABASE_URL"',
+    'otp outbox --config otp.yaml --json',
+  );
 }
 
-async function relay(
-  { database, config: file, pollMs, batch, json }: Options,
-  withRedis: WithRedis,
-  untilStopped: (close: () => Promise<void>) => Promise<void>,
-): Promise<void> {
+async function relay({ database, config: file, pollMs, batch, json }: Options): Promise<void> {
   const databaseUrl = checkedUrl(database);
   const config = loadConfig({ file });
-  const { relayOutbox } = await import('./outbox/relay.ts');
+  const { relayOutbox } = await import('../outbox/relay.ts');
   const said = new Set<string>();
   await withRedis(config, async (_, settings) => {
     const redis = connectRedis(settings, 'producer', { onError: () => {}, name: 'otp-outbox' });
@@ -71,10 +55,10 @@ async function relay(
         onRelayed: (row, verification) => {
           count += 1;
           said.clear();
-          if (json) console.log(JSON.stringify({ row, verification }));
+          if (json) printJson({ row, verification });
         },
         onRefused: (row, problem) => {
-          if (json) console.log(JSON.stringify({ row, problem }));
+          if (json) printJson({ row, problem });
           else console.error(`otp: row ${row} is refused: ${problem}`);
         },
         onError: ({ message }) => {
@@ -84,7 +68,7 @@ async function relay(
       },
       stop.signal,
     );
-    if (json) console.log(JSON.stringify({ ready: true }));
+    if (json) printJson({ ready: true });
     try {
       const stopped = untilStopped(async () => stop.abort());
       await Promise.race([relaying, stopped.then(async () => await relaying)]);
@@ -98,10 +82,10 @@ async function relay(
 /** The URL has a password in it, so no fault repeats it. */
 function checkedUrl(database: string | undefined): string {
   if (database === undefined || database === '') {
-    throw new DatabaseOptionError('--database: is required (or OTP_OUTBOX_DATABASE_URL)');
+    throw new UsageError('--database: is required (or OTP_OUTBOX_DATABASE_URL)');
   }
   if (!/^postgres(ql)?:\/\//.test(database) || !URL.canParse(database)) {
-    throw new DatabaseOptionError('--database: must be a URL like postgres://user:password@host:5432/database');
+    throw new UsageError('--database: must be a URL like postgres://user:password@host:5432/database');
   }
   return database;
 }

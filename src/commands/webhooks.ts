@@ -1,30 +1,23 @@
 /** `otp webhooks list | replay | enable`: what is owed to the clients' endpoints; docs/webhooks.md tells of them. */
 import { Queue } from 'bullmq';
-import { type Command, Option } from 'commander';
-import { type Config, loadConfig } from './config.ts';
-import { webhookQueueName, webhookQueuePrefix } from './producers/job.ts';
-import type { RedisConnection } from './redis/connections.ts';
-
-type WithRedis = (config: Config, work: (redis: RedisConnection) => Promise<void>) => Promise<void>;
+import type { Command } from 'commander';
+import { loadConfig } from '../config.ts';
+import { webhookQueueName, webhookQueuePrefix } from '../producers/job.ts';
+import type { RedisConnection } from '../redis/connections.ts';
+import { addExamples, CommandError, configOption, jsonOption, printJson, withRedis } from './command.ts';
 
 interface Options {
   config?: string;
   json?: boolean;
 }
 
-/** A client that the configuration gives no webhook. */
-class WebhookError extends Error {
-  override readonly name = 'CommandError';
-}
-
-export function addWebhookCommands(webhooks: Command, withRedis: WithRedis): void {
+export function define(webhooks: Command): void {
+  addExamples(webhooks, 'otp webhooks list --config otp.yaml');
   const command = (name: string, description: string, example: string): Command =>
-    webhooks
-      .command(name)
-      .description(description)
-      .addOption(new Option('-c, --config <file>', 'configuration file (YAML or JSON)').env('OTP_CONFIG'))
-      .option('--json', 'one JSON document per line instead of text')
-      .addHelpText('after', `\nExample:\n  ${example}`);
+    addExamples(
+      webhooks.command(name).description(description).addOption(configOption()).addOption(jsonOption()),
+      example,
+    );
 
   command('list', 'each endpoint and what it is owed', 'otp webhooks list --config otp.yaml').action(
     async ({ config: file, json }: Options) => {
@@ -41,7 +34,7 @@ export function addWebhookCommands(webhooks: Command, withRedis: WithRedis): voi
               delayed,
               failed,
             };
-            if (json) console.log(JSON.stringify(state));
+            if (json) printJson(state);
             else
               console.log(
                 `${client}  ${state.enabled ? 'enabled' : 'switched off'}  ${state.waiting} waiting, ` +
@@ -56,10 +49,10 @@ export function addWebhookCommands(webhooks: Command, withRedis: WithRedis): voi
   command('replay', 'delivers what was given up once more, from the first try on', 'otp webhooks replay shop')
     .argument('<client>', 'whose endpoint')
     .action(async (client: string, { config, json }: Options) => {
-      await ofClient(client, config, withRedis, async (queue) => {
+      await ofClient(client, config, async (queue) => {
         const count = await queue.getFailedCount();
         await queue.retryJobs({ state: 'failed' });
-        if (json) console.log(JSON.stringify({ client, replayed: count }));
+        if (json) printJson({ client, replayed: count });
         else console.log(`${client}: ${count} ${count === 1 ? 'result is' : 'results are'} delivered once more`);
       });
     });
@@ -67,9 +60,9 @@ export function addWebhookCommands(webhooks: Command, withRedis: WithRedis): voi
   command('enable', 'goes on after a 410: the endpoint is there again', 'otp webhooks enable shop')
     .argument('<client>', 'whose endpoint')
     .action(async (client: string, { config, json }: Options) => {
-      await ofClient(client, config, withRedis, async (queue) => {
+      await ofClient(client, config, async (queue) => {
         await queue.resume();
-        if (json) console.log(JSON.stringify({ client, enabled: true }));
+        if (json) printJson({ client, enabled: true });
         else console.log(`${client}: its results are delivered again`);
       });
     });
@@ -78,13 +71,12 @@ export function addWebhookCommands(webhooks: Command, withRedis: WithRedis): voi
 async function ofClient(
   client: string,
   file: string | undefined,
-  withRedis: WithRedis,
   work: (queue: Queue) => Promise<void>,
 ): Promise<void> {
   const config = loadConfig({ file });
   const known = config.results.webhooks.map((webhook) => webhook.client);
   if (!known.includes(client)) {
-    throw new WebhookError(
+    throw new CommandError(
       `results.webhooks: ${client} has none${known.length > 0 ? `; known are ${known.join(', ')}` : ''}`,
     );
   }

@@ -1,6 +1,6 @@
 /** `otp keys generate | public | rotate | list | retire`: the key set of sealing.keyFile; docs/keys.md is the drill. */
 import { type Command, Option } from 'commander';
-import { type Config, loadConfig } from './config.ts';
+import { type Config, loadConfig } from '../config.ts';
 import {
   changeKeySet,
   KeyFileError,
@@ -12,10 +12,11 @@ import {
   withoutKey,
   withStaged,
   writeKeySet,
-} from './key-files.ts';
-import { sealedTo } from './producers/sealed-to.ts';
-import { publicKeySet, type SealingKeySet } from './producers/sealing.ts';
-import type { RedisConnection } from './redis/connections.ts';
+} from '../key-files.ts';
+import { sealedTo } from '../producers/sealed-to.ts';
+import { publicKeySet, type SealingKeySet } from '../producers/sealing.ts';
+import { addExamples, configOption, jsonOption, withRedis } from './command.ts';
+import { addSecretCommands } from './secrets.ts';
 
 const CONFIGURATION_KEY = 'sealing.keyFile';
 
@@ -25,36 +26,52 @@ interface FileOptions {
   json?: boolean;
 }
 
-type WithRedis = (config: Config, work: (redis: RedisConnection) => Promise<void>) => Promise<void>;
+export function define(keys: Command): void {
+  addExamples(keys, 'otp keys generate --config otp.yaml', 'otp keys list --file .data/sealing-keys.json');
+  addKeyCommands(keys);
+  addSecretCommands(keys);
+}
 
-export function addKeyCommands(keys: Command, withRedis: WithRedis): void {
-  const command = (name: string, description: string): Command =>
-    keys
-      .command(name)
-      .description(description)
-      .addOption(new Option('-c, --config <file>', 'configuration file (YAML or JSON)').env('OTP_CONFIG'))
-      .option('--file <file>', 'the key set, instead of what the configuration says')
-      .option('--json', 'one JSON document per line instead of text');
+function addKeyCommands(keys: Command): void {
+  const command = (name: string, description: string, ...examples: string[]): Command =>
+    addExamples(
+      keys
+        .command(name)
+        .description(description)
+        .addOption(configOption())
+        .option('--file <file>', 'the key set, instead of what the configuration says')
+        .addOption(jsonOption()),
+      ...examples,
+    );
 
-  command('generate', 'makes the key set of sealing.keyFile; never overwrites one').action(
-    async ({ json, ...where }: FileOptions) => {
-      const file = fileOf(where);
-      const key = await newKey('otp');
-      writeKeySet(file, { keys: [key] });
-      tell(json, { file, kid: key.kid }, [
-        `${file}: one key, ${key.kid}. Workers need this file; producers only \`otp keys public\`.`,
-      ]);
-    },
-  );
+  command(
+    'generate',
+    'makes the key set of sealing.keyFile; never overwrites one',
+    'otp keys generate --config otp.yaml',
+  ).action(async ({ json, ...where }: FileOptions) => {
+    const file = fileOf(where);
+    const key = await newKey('otp');
+    writeKeySet(file, { keys: [key] });
+    tell(json, { file, kid: key.kid }, [
+      `${file}: one key, ${key.kid}. Workers need this file; producers only \`otp keys public\`.`,
+    ]);
+  });
 
-  command('public', 'prints the public half of the key set: all that a producer may hold').action(
-    ({ json, ...where }: FileOptions) => {
-      const keySet = publicKeySet(readKeySet(fileOf(where), CONFIGURATION_KEY));
-      console.log(JSON.stringify(keySet, null, json ? 0 : 2));
-    },
-  );
+  command(
+    'public',
+    'prints the public half of the key set: all that a producer may hold',
+    'otp keys public --config otp.yaml > public-keys.json',
+  ).action(({ json, ...where }: FileOptions) => {
+    const keySet = publicKeySet(readKeySet(fileOf(where), CONFIGURATION_KEY));
+    console.log(JSON.stringify(keySet, null, json ? 0 : 2));
+  });
 
-  command('rotate', 'adds a key that only opens; --activate then makes it the one that seals')
+  command(
+    'rotate',
+    'adds a key that only opens; --activate then makes it the one that seals',
+    'otp keys rotate --config otp.yaml',
+    'otp keys rotate --activate --config otp.yaml',
+  )
     .option('--activate', 'the staged key seals from now on: every worker must have it by then')
     .addOption(
       new Option('--now', 'both at once, for a service that is one process or stands still').conflicts('activate'),
@@ -71,25 +88,26 @@ In order, so that nobody seals to a key that a worker has not got (docs/keys.md)
       await rotate(fileOf(where), json, activate ? 'activate' : now ? 'both' : 'stage');
     });
 
-  command('list', 'the keys of the set: when each was made, which one seals, which open, which are retired').action(
-    ({ json, ...where }: FileOptions) => {
-      const rows = rowsOf(readKeySet(fileOf(where), CONFIGURATION_KEY));
-      const width = Math.max(...rows.map(({ kid }) => kid.length));
-      const does = (row: Row): string =>
-        [
-          row.seals && 'seals',
-          row.opens && 'opens',
-          row.staged && 'staged',
-          row.retiredAt && `retired ${row.retiredAt}`,
-        ]
-          .filter(Boolean)
-          .join(', ') || 'public half only';
-      const lines = rows.map((row) => `${row.kid.padEnd(width)}  ${row.madeAt ?? '-'.padEnd(24)}  ${does(row)}`);
-      tell(json, rows, lines);
-    },
-  );
+  command(
+    'list',
+    'the keys of the set: when each was made, which one seals, which open, which are retired',
+    'otp keys list --config otp.yaml',
+  ).action(({ json, ...where }: FileOptions) => {
+    const rows = rowsOf(readKeySet(fileOf(where), CONFIGURATION_KEY));
+    const width = Math.max(...rows.map(({ kid }) => kid.length));
+    const does = (row: Row): string =>
+      [row.seals && 'seals', row.opens && 'opens', row.staged && 'staged', row.retiredAt && `retired ${row.retiredAt}`]
+        .filter(Boolean)
+        .join(', ') || 'public half only';
+    const lines = rows.map((row) => `${row.kid.padEnd(width)}  ${row.madeAt ?? '-'.padEnd(24)}  ${does(row)}`);
+    tell(json, rows, lines);
+  });
 
-  command('retire', 'destroys the private part of a key that no longer seals: what is sealed to it stays closed')
+  command(
+    'retire',
+    'destroys the private part of a key that no longer seals: what is sealed to it stays closed',
+    'otp keys retire otp-2026-08-01T09-00-00 --config otp.yaml',
+  )
     .argument('<kid>', 'the key id, as `otp keys list` shows it')
     .option('--force', 'although codes or callbacks that are sealed to it would be lost, or without looking for them')
     .addHelpText(
@@ -102,7 +120,7 @@ With --file alone nothing is searched. Copies and backups of the file must be de
       const file = fileOf(where);
       withoutKey(readKeySet(file, CONFIGURATION_KEY), kid, new Date()); // refused before anything is searched
       const searched = !force && where.config !== undefined;
-      if (searched) await refuseWhileNeeded(kid, loadConfig({ file: where.config }), withRedis);
+      if (searched) await refuseWhileNeeded(kid, loadConfig({ file: where.config }));
       await changeKeySet(file, CONFIGURATION_KEY, (keySet) => withoutKey(keySet, kid, new Date()));
       tell(json, { file, retired: kid, searched }, [
         `${file}: ${kid} is retired, its private key is destroyed here.`,
@@ -166,7 +184,7 @@ function rowsOf(keySet: SealingKeySet): Row[] {
   ];
 }
 
-async function refuseWhileNeeded(kid: string, config: Config, withRedis: WithRedis): Promise<void> {
+async function refuseWhileNeeded(kid: string, config: Config): Promise<void> {
   const partitions = config.partitions.map(({ name }) => name);
   await withRedis(config, async (redis) => {
     const { codes, callbacks } = await sealedTo(kid, partitions, redis);

@@ -2,34 +2,36 @@
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { type Command, Option } from 'commander';
-import { apiKeyHash, hashPassword, newApiKey } from './secret-hashes.ts';
+import type { Command } from 'commander';
+import { apiKeyHash, hashPassword, newApiKey } from '../secret-hashes.ts';
+import { addExamples, CommandError, jsonOption, printJson } from './command.ts';
 
 export function addSecretCommands(keys: Command): void {
-  const json = new Option('--json', 'one JSON document per line instead of text');
-  keys
+  const apiKey = keys
     .command('api-key')
     .description('a fresh API key for a client, with the hash that clients[].apiKey may hold in its place')
     .option('--stdin', 'the hash of the key on standard input, instead of a fresh key')
-    .addOption(json)
+    .addOption(jsonOption())
     .addHelpText('after', '\nThe key is the only thing that opens the door, and is shown this once.')
     .action(async ({ stdin, json }: { stdin?: boolean; json?: boolean }) => {
       const given = stdin ? await secretFromStdin('API key') : null;
       const key = given ?? newApiKey();
       const hash = apiKeyHash(key);
-      if (json) console.log(JSON.stringify(given === null ? { apiKey: key, hash } : { hash }));
+      if (json) printJson(given === null ? { apiKey: key, hash } : { hash });
       else if (given !== null) console.log(hash);
       else console.log(`for the client         ${key}\nfor clients[].apiKey   ${hash}`);
     });
-  keys
+  addExamples(apiKey, 'otp keys api-key', 'printf %s "$SHOP_API_KEY" | otp keys api-key --stdin');
+  const password = keys
     .command('password')
     .description('the hash of a password, for console.users[].password; the password is read from standard input')
-    .addOption(json)
-    .addHelpText('after', '\nExample:\n  OTP_CONSOLE_USERS="ops:$(otp keys password)" otp serve --config otp.yaml')
+    .addOption(jsonOption())
     .action(async ({ json }: { json?: boolean }) => {
       const hash = await hashPassword(await secretFromStdin('Password'));
-      console.log(json ? JSON.stringify({ hash }) : hash);
+      if (json) printJson({ hash });
+      else console.log(hash);
     });
+  addExamples(password, 'OTP_CONSOLE_USERS="ops:$(otp keys password)" otp serve --config otp.yaml');
 }
 
 /** Never an argument: those are in the process list and in the shell's history. On a terminal nothing is shown of it. */
@@ -49,9 +51,4 @@ async function ask(what: string): Promise<string> {
     terminal.close();
     process.stderr.write('\n');
   }
-}
-
-/** A fault that the person at the terminal can mend; known by its name. */
-class CommandError extends Error {
-  override readonly name = 'CommandError';
 }

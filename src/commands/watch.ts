@@ -1,0 +1,38 @@
+import type { Command } from 'commander';
+import { loadConfig } from '../config.ts';
+import { PUBLISHED_CHANNEL, partitionOf } from '../producers/job.ts';
+import { connectRedis } from '../redis/connections.ts';
+import { addExamples, colors, configOption, jsonOption, printJson, untilStopped, withRedis } from './command.ts';
+import { readResource, summaryLine } from './verification.ts';
+
+export function define(command: Command): void {
+  command
+    .addOption(configOption())
+    .option('--provider <partition>', 'only this partition')
+    .addOption(jsonOption())
+    .action(watch);
+  addExamples(command, 'otp watch --config otp.yaml --provider cepta', 'otp watch --config otp.yaml --json');
+}
+
+async function watch({ config, provider, json }: { config?: string; provider?: string; json?: boolean }) {
+  await withRedis(loadConfig({ file: config }), async (redis, settings) => {
+    // Subscribed again by itself whenever Redis comes back.
+    const subscriber = connectRedis(settings, 'worker', {
+      onError: (error) => console.error(`redis: ${error.message}`),
+    });
+    subscriber.on('message', async (_channel: string, message: string) => {
+      const id = message.slice(0, message.lastIndexOf('.'));
+      if (provider !== undefined && partitionOf(id) !== provider) return;
+      try {
+        const resource = await readResource(redis, id);
+        if (json) printJson(resource);
+        else console.log(summaryLine(resource));
+      } catch (error) {
+        console.error(error instanceof Error ? error.message : error);
+      }
+    });
+    await subscriber.subscribe(PUBLISHED_CHANNEL);
+    if (!json) console.error(colors.dim('watching for results, until Ctrl-C'));
+    await untilStopped(async () => subscriber.disconnect());
+  });
+}

@@ -1,0 +1,92 @@
+/** What docs/idempotency.md says of a key, as far as no other test shows it; and that its table names tests that are there. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it, vi } from 'vitest';
+import { claimKey, partitionKeys } from '../../src/producers/job.ts';
+import { bodyFor, CLIENT, startPipeline } from '../support/pipeline.ts';
+import { behaviours, startProviderServer } from '../support/provider-server.ts';
+import { demoRequest, SHOP, startWorld } from './world.ts';
+
+const read = (path: string): string => readFileSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), 'utf8');
+
+describe('an idempotency key', () => {
+  it('says when to come again while the first is being accepted', async () => {
+    await using world = await startWorld();
+    const claim = claimKey(SHOP.id, 'k-1');
+    await world.post(demoRequest(), 'k-1');
+    await world.redis.hdel(claim, 'done');
+    await world.redis.hset(claim, 'at', Date.now());
+    expect(await world.post(demoRequest(), 'k-1')).toMatchObject({ status: 409, headers: { 'retry-after': '1' } });
+  });
+
+  it('is not used up by a request that was refused', async () => {
+    let backlogged = true;
+    await using world = await startWorld({ turnAway: async () => (backlogged ? { retryAfterMs: 1_000 } : null) });
+    expect((await world.call({ body: demoRequest(), key: 'k-1', apiKey: 'a wrong one' })).status).toBe(401);
+    expect((await world.post(demoRequest({ otp: '1' }), 'k-1')).status).toBe(400);
+    expect((await world.post(demoRequest(), 'k-1')).status).toBe(429);
+    backlogged = false;
+    expect((await world.post(demoRequest({ metadata: { another: 'body' } }), 'k-1')).status).toBe(202);
+  });
+
+  it('stands in Redis as a hash', async () => {
+    await using world = await startWorld();
+    await world.post(demoRequest(), 'order-17-of-somebody');
+    const keys = await world.redis.keys('*');
+    expect(keys).toContain(claimKey(SHOP.id, 'order-17-of-somebody'));
+    expect(keys.join()).not.toContain('order-17-of-somebody');
+    const claim = await world.redis.hgetall(claimKey(SHOP.id, 'order-17-of-somebody'));
+    expect(JSON.stringify(claim)).not.toContain('order-17-of-somebody');
+  });
+
+  it('is kept until its verification is final, and then for the retention and a day', async () => {
+    const retentionMs = 3 * 24 * 3_600_000;
+    const wrongCode = { status: false, data: { errors: [{ errorCode: 'INVALID_OTP' }] } };
+    await using provider = await startProviderServer(behaviours.saysJson(200, wrongCode));
+    await using pipeline = await startPipeline({
+      cepta: { baseUrl: provider.url, credentials: { secretKey: 'key' }, settings: { retentionMs } },
+    });
+    const claim = claimKey(CLIENT.id, 'k-1');
+    const queue = pipeline.queue('cepta');
+    await queue.pause();
+    const id = await pipeline.enqueue(bodyFor('cepta', '123456'), 'k-1');
+    expect(await pipeline.redis.pttl(claim)).toBe(-1);
+    await queue.resume();
+    await pipeline.final(id);
+    await vi.waitUntil(async () => (await pipeline.redis.pttl(claim)) > 0);
+    const leftMs = await pipeline.redis.pttl(claim);
+    expect(leftMs).toBeGreaterThan(retentionMs + 24 * 3_600_000 - 60_000);
+    expect(leftMs).toBeLessThanOrEqual(retentionMs + 24 * 3_600_000);
+  });
+
+  it('is free when it is forgotten, and a dead code is not sent all the same', async () => {
+    await using provider = await startProviderServer(behaviours.saysJson(200, {}));
+    await using pipeline = await startPipeline({
+      cepta: { baseUrl: provider.url, credentials: { secretKey: 'key' } },
+    });
+    const body = { ...bodyFor('cepta', '123456'), expiresAt: '2026-01-01T00:00:00Z' };
+    const first = await pipeline.enqueue(body, 'k-1');
+    await pipeline.final(first);
+    await pipeline.redis.del(claimKey(CLIENT.id, 'k-1'), partitionKeys('cepta').record(first));
+    const second = await pipeline.enqueue(body, 'k-1');
+    expect(second).not.toBe(first);
+    expect(await pipeline.final(second)).toMatchObject({ otp: 'not_submitted', reason: 'deadline_passed' });
+    expect(provider.requests).toHaveLength(0);
+  });
+});
+
+describe('docs/idempotency.md', () => {
+  const rows = [...read('docs/idempotency.md').matchAll(/^\| [^|]+ \| `(test\/\S+)` \| ([^|]+) \|$/gm)];
+
+  it('names tests that are there', () => {
+    expect(rows.length).toBeGreaterThan(20);
+    const missing = rows.filter(([, file = '', behaviour = '']) => !read(file).includes(behaviour.trim()));
+    expect(missing.map(([row]) => row)).toEqual([]);
+  });
+
+  it('has an answer for every problem that a repeat can meet', () => {
+    const page = read('docs/idempotency.md');
+    for (const name of ['idempotency-mismatch', 'in-progress', 'gone', 'unavailable'])
+      expect(page).toContain(`\`${name}\``);
+  });
+});
