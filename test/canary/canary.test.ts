@@ -2,7 +2,6 @@
  * The gate: codes, phones, id numbers, tokens and keys go through success, every failure, crashes and bad input; then
  * every place that keeps or shows anything is searched for them, byte by byte and in every form.
  */
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { REASONS } from '../../src/providers/provider.ts';
 import { sandboxProviders } from '../../src/sandbox/index.ts';
@@ -24,12 +23,9 @@ import {
   pages,
   rdbFile,
   report,
-  traces,
 } from './places.ts';
 import { type Travelled, travel } from './travel.ts';
 import { startWorld, type World } from './world.ts';
-
-const SOURCE = fileURLToPath(new URL('../../src/', import.meta.url));
 
 let world: World;
 let travelled: Travelled;
@@ -153,6 +149,9 @@ function placesOf(world: World, { services, records, problems, thrown, outboxRow
       'ConfigError',
     ]),
     collected('rows of an outbox', () => outboxRows, [VISIBLE, 'fingerprint', 'sealed']),
-    traces(world.collector.received, SOURCE),
+    collected('traces', () => world.collector.received, [
+      ...['send otp-cepta', 'process otp-cepta', 'verify beqelal', 'inquiry ayoconnect', 'POST webhook'],
+      ...['send otp-results-shop', 'otp.verification.id'],
+    ]),
   ];
 }

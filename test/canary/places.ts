@@ -442,29 +442,6 @@ export function collected(name: string, parts: () => readonly Part[], proof: rea
   return { name, proof, read: async () => parts() };
 }
 
-/**
- * What came to the address that tracing would export to. Nothing makes any yet; from the day that a file of the source
- * speaks of it, there must be some to search.
- */
-export function traces(received: readonly Part[], source: string): Place {
-  return {
-    name: 'traces',
-    proof: [],
-    mayBeEmpty: 'nothing in the source makes any',
-    read: async () => {
-      const makers = readdirSync(source, { recursive: true, encoding: 'utf8' })
-        .filter((name) => name.endsWith('.ts'))
-        .filter((name) => /telemetry/i.test(readFileSync(join(source, name), 'utf8')));
-      if (makers.length > 0 && received.length === 0) {
-        throw new Error(
-          `${makers.join(', ')} may make some and none came to the collector: turn them on for this test`,
-        );
-      }
-      return received;
-    },
-  };
-}
-
 /** Everything of an error that a program, a log or a crash would show: its own words, its stack, and all its causes. */
 export function wordsOf(thrown: unknown, where: string): Part[] {
   const parts: Part[] = [];

@@ -46,7 +46,6 @@ import {
   type Place,
   pages,
   rdbFile,
-  traces,
   wordsOf,
 } from './places.ts';
 
@@ -357,7 +356,10 @@ async function plantInAnswers(): Promise<Place[]> {
   );
   const span = JSON.stringify({ attributes: [{ key: 'job.data', value: plant('a span', ['traces']) }] });
   const answer = await answerOf(`${url}/v1/traces`, { method: 'POST', body: span });
-  return [collected('problem+json', () => [answer], ['invalid-request']), traces(received, folder)];
+  return [
+    collected('problem+json', () => [answer], ['invalid-request']),
+    collected('traces', () => received, ['job.data']),
+  ];
 }
 
 function plantInErrors(): Place[] {
@@ -432,10 +434,6 @@ describe('a place that cannot be searched is said to be so', () => {
     'a board that nobody serves': () => bullBoard(`${nowhere}/board`, {}, []),
     'a board in the wrong place': () => bullBoard(`${board.url}/queue`, {}, []),
     'nothing collected': () => collected('nothing', () => [], []),
-    'traces that are made and sent nowhere': () => {
-      writeFileSync(join(folder, 'tracing.ts'), 'const worker = new Worker(name, run, { telemetry });');
-      return traces([], folder);
-    },
   };
 
   test.each(Object.keys(broken))('%s', async (name) => {

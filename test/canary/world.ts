@@ -61,7 +61,7 @@ export interface World extends AsyncDisposable {
   readonly gateways: ReadonlyMap<SandboxProvider, Gateway>;
   /** As a browser sends it to the console. */
   readonly consoleAuthorization: string;
-  /** Where tracing would export to, and what came there. */
+  /** Where traces are exported to, and what came there. */
   readonly collector: { readonly url: string; readonly received: readonly Part[] };
   serve(roles: string): Promise<Serving>;
   /** The `otp` command, under this configuration unless another is given. */
@@ -150,6 +150,10 @@ export async function startWorld(canaries: Canaries, meanings: ReadonlyMap<strin
         }),
         sealing: { keyFile: 'keys.json', detailsKeyFile: 'details.json' },
         journal: { recoverMs: 500 },
+        tracing: {
+          endpoint: `${collector.url}/v1/traces`,
+          headers: { authorization: canaries.token('credential', 'the token of the collector') },
+        },
         results: { webhooks: [{ client: 'wallet', url: `${endpoint.url}/results`, secret: webhookSecret }] },
         providers: {
           ...Object.fromEntries(
@@ -167,13 +171,8 @@ export async function startWorld(canaries: Canaries, meanings: ReadonlyMap<strin
       }),
     );
 
-    const environment = {
-      LOG_LEVEL: 'trace',
-      OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
-      OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
-      OTEL_TRACES_EXPORTER: 'otlp',
-      OTEL_BSP_SCHEDULE_DELAY: '100',
-    };
+    // The exporter's own variable: what has ended is told at once, also by a worker that is about to be killed.
+    const environment = { LOG_LEVEL: 'trace', OTEL_BSP_SCHEDULE_DELAY: '100' };
     return {
       redis,
       commands,
