@@ -6,7 +6,7 @@ import type { VerificationResource } from '../src/producers/record.ts';
 import type { ResultEvent } from '../src/producers/result.ts';
 import type { LedgerEntry, SandboxProvider } from '../src/sandbox/index.ts';
 
-/** With this code the sandbox's provider reports the payment without an amount, and what is not said contradicts none. */
+/** With this code the sandbox's provider reports the payment without an amount. What is not said contradicts none. */
 const NAMES_NO_AMOUNT = '500005';
 
 /** One verification as its callers know it. */
@@ -101,6 +101,8 @@ export interface Books {
   readonly untouched: boolean;
   /** The truth about the end of the payment was reported by callback, and the intake said that it has it. */
   readonly reported: boolean;
+  /** An answer had null in the place of an object, which may be that of the amount. */
+  readonly hidAmount: boolean;
 }
 
 const UNTOUCHED = 'PENDING_USER_VERIFICATION';
@@ -135,6 +137,7 @@ export function booksOf(entries: readonly LedgerEntry[]): Books {
     reported: of('callback_answered').some(
       ({ acknowledged, trick, names }) => acknowledged === true && trick === undefined && names === undefined,
     ),
+    hidAmount: of('fault').some(({ detail }) => detail === 'null_object'),
   };
 }
 
@@ -300,10 +303,11 @@ function judgeWords(one: Case, books: Books, accuse: Accuse): void {
   const { resource, provider, otp: code } = one;
   if (resource === null || resource.otp === null) return;
   const { otp, transaction, final, reason } = resource;
+  const unsaid = code === NAMES_NO_AMOUNT || books.hidAmount;
   const money = `the ledger has ${books.charges} charges and ${books.reversals} reversals`;
   if (transaction === 'succeeded') {
     if (books.charges !== 1 || books.reversals > 0) accuse('said_paid', one, money);
-    else if (otp === 'accepted' && code !== NAMES_NO_AMOUNT && one.amount !== null && books.paid !== one.amount) {
+    else if (otp === 'accepted' && one.amount !== null && books.paid !== one.amount && !unsaid) {
       accuse('said_paid', one, `${one.amount} was asked for and ${books.paid} was charged`);
     }
   }

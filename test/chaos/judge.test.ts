@@ -168,6 +168,13 @@ describe('the judge finds nothing wrong with', () => {
       world([{ ...one, amount: '99.00', otp: '500005' }], ledgerOf('cepta', received('500005'), ACCEPTED, CHARGED)),
     ],
     [
+      'another amount, in the place of which null was told',
+      world(
+        [{ ...one, amount: '99.00' }],
+        [...paid(), ...ledgerOf('cepta', { event: 'fault', call: 'inquiry', detail: 'null_object' })],
+      ),
+    ],
+    [
       'a wrong code and then the right one',
       world(
         [
