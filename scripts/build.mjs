@@ -14,7 +14,7 @@ const output = join(root, 'dist');
 const stampFile = join(output, '.otp-build');
 
 /** Read at run time from beside the module that needs them, so they travel with it. */
-const assets = /\.(lua|css|svg|html)$/;
+const assets = /\.(lua|css|svg|html|js)$/;
 
 export function buildIsStale() {
   return readOrNull(stampFile) !== fingerprint();

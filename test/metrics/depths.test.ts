@@ -74,7 +74,7 @@ describe('depths at scrape time', () => {
     await producer.add('verify', { v: 1, id: ids[1] }, { jobId: ids[1], timestamp: now - 5_000 });
     await producer.add('verify', { v: 1, id: 'later' }, { delay: 60_000 });
     await redis.zadd(keys.awaiting, now - 7_000, ids[0], now - 90_000, ids[1]);
-    await redis.zadd(keys.review, now - 1_000, ids[1]);
+    await redis.zadd(keys.review, now - 40_000, ids[1]);
 
     const found = await samples(scraped());
     expect(found.get('otp_queue_jobs{queue="otp-cepta",state="waiting"}')).toBe(2);
@@ -83,7 +83,7 @@ describe('depths at scrape time', () => {
     expect(found.get('otp_unresolved{provider="cepta"}')).toBe(2);
     expect(found.get('otp_unresolved_oldest_age_seconds{provider="cepta"}')).toBeCloseTo(90, -1);
     expect(found.get('otp_needs_review{provider="cepta"}')).toBe(1);
-    expect(found.get('otp_needs_review_oldest_age_seconds{provider="cepta"}')).toBeCloseTo(1, -1);
+    expect(found.get('otp_needs_review_oldest_age_seconds{provider="cepta"}')).toBeCloseTo(40, -1);
     expect([...found.keys()].join()).not.toContain(ids[0]);
     await redis.del(keys.awaiting, keys.review);
     await producer.drain(true);
@@ -209,6 +209,7 @@ describe('depths at scrape time', () => {
       const found = await samples(scraped());
       expect(performance.now() - began).toBeLessThan(1_900);
       expect([...found]).toEqual(NOTHING_BUT);
+      expect((await new DepthReader({ redis, queues: [], partitions: [] }).read()).complete).toBe(false);
     } finally {
       await server.start();
     }
