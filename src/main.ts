@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import { Queue } from 'bullmq';
 import { Registry } from 'prom-client';
 import { type Config, type Partition, ROLES, type Role } from './config.ts';
+import { OutcomeCounter } from './console/outcomes.ts';
 import { createConsole, unreadPage } from './console/server.ts';
 import { EventBus } from './events.ts';
 import { readKeySet, readOrMakeKeySet } from './key-files.ts';
@@ -38,11 +39,12 @@ import {
 } from './redis/connections.ts';
 import { startEmbeddedRedis } from './redis/embedded.ts';
 import { Secret } from './secret.ts';
+import { Operator } from './workers/operator.ts';
 import { refuseForgottenPartitions } from './workers/partitions.ts';
 import { AddressGuard } from './workers/public-address.ts';
 import { Retention } from './workers/retention.ts';
 import { WebhookSender } from './workers/webhooks.ts';
-import { PartitionWorker } from './workers/worker.ts';
+import { journalSettings, PartitionWorker } from './workers/worker.ts';
 
 const { version: VERSION } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -221,6 +223,8 @@ async function startWorkers(
       },
     );
   });
+  const outcomes = new OutcomeCounter({ redis, events });
+  closers.push(() => outcomes.close());
   closers.push(async () => await Promise.all(workers.map((each) => each.close())));
   const { results, journal } = config;
   const retention = new Retention(
@@ -318,12 +322,25 @@ async function startConsole(
       configuration: () => true, // a process with a faulty one has not come this far
     },
     pages: roles.has('console')
-      ? { users: config.console.users, redis, partitions: config.partitions.map(({ name }) => name), queues, depths }
+      ? {
+          users: config.console.users,
+          redis,
+          partitions: config.partitions,
+          clients: config.clients,
+          operator: operatorFor(config, redis, events),
+          queues,
+          depths,
+        }
       : null,
   });
   const port = await openPort('console', config.console, { app, unread: unreadPage });
   closers.push(() => port.close());
   return port.url;
+}
+
+function operatorFor(config: Config, redis: RedisConnection, events: EventBus): Operator {
+  const partitions = config.partitions.map((partition) => journalSettings({ ...partition, ...config.journal }));
+  return new Operator({ redis, partitions, name: `otp-console-${process.pid}`, events });
 }
 
 async function whereRedisIs(

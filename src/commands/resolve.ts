@@ -2,8 +2,9 @@
 import { userInfo } from 'node:os';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { loadConfig } from '../config.ts';
+import { EVIDENCE_LENGTH, parseEvidence } from '../producers/evidence.ts';
 import type { VerificationRecord } from '../producers/record.ts';
-import { type Done, Operator, parseEvidence } from '../workers/operator.ts';
+import { type Done, Operator } from '../workers/operator.ts';
 import { journalSettings } from '../workers/worker.ts';
 import { addExamples, CommandError, configOption, jsonOption, printJson, withRedis } from './command.ts';
 import { readExisting, readResource, summaryLine } from './verification.ts';
@@ -71,6 +72,7 @@ async function conclude(
 
 function evidenceOption(text: string): string {
   const evidence = parseEvidence(text);
-  if (evidence === null) throw new InvalidArgumentError('must be 5 to 500 characters.');
+  const { least, most } = EVIDENCE_LENGTH;
+  if (evidence === null) throw new InvalidArgumentError(`must be ${least} to ${most} characters.`);
   return evidence;
 }

@@ -1,6 +1,6 @@
 /** Who may look, and what a browser may do with what it is shown. */
 import type { IncomingMessage } from 'node:http';
-import type { RequestHandler } from 'express';
+import type { RequestHandler, Response } from 'express';
 import type { Logins } from './logins.ts';
 
 /** HTTP Basic. Whoever gives no name and password is asked for them; that is no failed login. */
@@ -11,6 +11,7 @@ export function askForPassword(logins: Logins, refuse: (status: 401 | 429) => st
     const login = await logins.check(given.name, given.password, request.socket.remoteAddress ?? '');
     switch (login.outcome) {
       case 'accepted':
+        response.locals.user = given.name;
         return next();
       case 'refused':
         return void ask();
@@ -25,6 +26,12 @@ export function askForPassword(logins: Logins, refuse: (status: 401 | 429) => st
       response.status(401).send(refuse(401));
     }
   };
+}
+
+/** Who has given the right password: behind `askForPassword` somebody always has. */
+export function userOf({ locals }: Response): string {
+  if (typeof locals.user !== 'string') throw new Error('nobody was asked for a password');
+  return locals.user;
 }
 
 /** RFC 7617: everything after the first colon is the password. */
@@ -61,7 +68,8 @@ export function pageHeaders(styles: string): Record<string, string> {
     ].join('; '),
     'X-Frame-Options': 'DENY',
     'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'no-referrer',
+    // Not `no-referrer`: then a form of our own would name its origin `null`, and over plain HTTP a browser says no more.
+    'Referrer-Policy': 'same-origin',
     'Cross-Origin-Resource-Policy': 'same-origin',
     'Cache-Control': 'no-store',
   };
@@ -91,7 +99,7 @@ function comesFromHere({ headers }: IncomingMessage): boolean {
 
 /**
  * Looking changes nothing, so nothing but looking is let through, whatever other headers say of the method; what stands
- * behind this guard never sees the rest.
+ * behind this guard never sees the rest. The verbs stand before it.
  */
 export function onlyLooking(refuse: (status: 405) => string): RequestHandler {
   return (request, response, next) => {

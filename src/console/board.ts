@@ -2,13 +2,16 @@
  * Bull Board over every queue, to look at and not to touch. Its retry button would be a second submission of a code, so
  * every queue is read-only to it, and the console's own guard lets no request through that could change something.
  */
+import { readFileSync } from 'node:fs';
 import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import type { AppViewRoute, ControllerHandlerReturnType } from '@bull-board/api/typings/app';
 import { ExpressAdapter } from '@bull-board/express';
 import type { Queue } from 'bullmq';
 import type { RequestHandler } from 'express';
-import { partitionKeys, partitionOf } from '../producers/job.ts';
+import { partitionOf } from '../producers/job.ts';
+import { Html, html } from './html.ts';
+import { navigation } from './layout.ts';
 import { type BodyMask, createBodyMask, STORY } from './masking.ts';
 
 const SYSTEM_FONTS = {
@@ -20,13 +23,14 @@ export interface BoardDependencies {
   readonly basePath: string;
   readonly queues: readonly Queue[];
   readonly partitions: readonly string[];
+  /** What people call a queue, by its name. */
+  readonly titles: ReadonlyMap<string, string>;
 }
 
-export function createBoard({ basePath, queues, partitions }: BoardDependencies): RequestHandler {
+export function createBoard({ basePath, queues, partitions, titles }: BoardDependencies): RequestHandler {
   const mask = createBodyMask({ queues: queues.map(({ name }) => name), partitions });
-  const server = new MaskingServer(mask);
+  const server = new MaskingServer(mask, titles);
   server.setBasePath(basePath);
-  const titles = titlesOf(partitions);
   createBullBoard({
     queues: queues.map(
       (queue) =>
@@ -43,8 +47,7 @@ export function createBoard({ basePath, queues, partitions }: BoardDependencies)
         after: ({ route }, result) => shown(mask, route, result),
       },
       uiConfig: {
-        boardTitle: 'otp-pipeline',
-        miscLinks: [{ text: 'Console', url: '/' }],
+        boardTitle: 'Queues',
         hideDocsLink: true,
         hideRedisDetails: true,
         showWorkers: false,
@@ -60,10 +63,12 @@ export function createBoard({ basePath, queues, partitions }: BoardDependencies)
 /** Two things that the hooks do not reach: what a thrown error says, and the page itself. */
 class MaskingServer extends ExpressAdapter {
   readonly #mask: BodyMask;
+  readonly #style: Html;
 
-  constructor(mask: BodyMask) {
+  constructor(mask: BodyMask, titles: ReadonlyMap<string, string>) {
     super();
     this.#mask = mask;
+    this.#style = new Html(`${BAR_STYLE}${menuStyle(titles)}`);
     this.app.disable('x-powered-by');
   }
 
@@ -77,29 +82,45 @@ class MaskingServer extends ExpressAdapter {
       response.render(name, params, (error: Error | null, page?: string) => {
         if (error !== null || page === undefined) return next(error);
         // The page asks Google for its fonts. The browser would refuse by our policy; it need not even be asked.
-        response.send(page.replaceAll(/<link[^>]*\bhref="https?:[^>]*>/g, ''));
+        const ours = page.replaceAll(/<link[^>]*\bhref="https?:[^>]*>/g, '');
+        response.send(
+          ours
+            .replace(
+              '</head>',
+              () =>
+                html`<style>${this.#style}</style><script src="${NAMES_ADDRESS}" type="module"></script></head>`.markup,
+            )
+            .replace(/<body[^>]*>/, (body) => html`${new Html(body)}${BAR}`.markup),
+        );
       });
     });
     return this;
   }
 }
 
-function shown(mask: BodyMask, route: string, result: ControllerHandlerReturnType): ControllerHandlerReturnType {
-  return { ...result, body: mask(route, result.status ?? 200, result.body) as ControllerHandlerReturnType['body'] };
+/** A file of ours that the board's page asks for. */
+export const NAMES_ADDRESS = '/board-names.js';
+export const NAMES_SCRIPT = readFileSync(new URL('./board-names.js', import.meta.url), 'utf8');
+
+const BAR_STYLE = readFileSync(new URL('./board.css', import.meta.url), 'utf8');
+
+const BAR = html`<nav class="console-bar" aria-label="Console">${navigation('/board')}</nav>
+<noscript><p>Bull Board needs JavaScript. Every other page of the console does without.</p></noscript>`;
+
+/** The menu can show nothing but the names that queues have in Redis, so the style sheet says what people call them. */
+function menuStyle(titles: ReadonlyMap<string, string>): string {
+  const plain = (text: string): boolean => /^[\w.· -]+$/.test(text);
+  return [...titles]
+    .filter(([name, title]) => plain(name) && plain(title))
+    .map(([name, title]) => {
+      const link = `#bull-board-sidebar a[title="${name}"]`;
+      return `${link} > span:first-child { display: none } ${link}::before { content: "${title}" }\n`;
+    })
+    .join('');
 }
 
-/** `otp-cepta` is cepta's verifications; the board's list is read by people. */
-function titlesOf(partitions: readonly string[]): Map<string, string> {
-  return new Map(
-    partitions.flatMap((partition): [string, string][] => {
-      const { queue, inquiryQueue, callbackQueue } = partitionKeys(partition);
-      return [
-        [queue, `${partition} · verifications`],
-        [inquiryQueue, `${partition} · inquiries`],
-        [callbackQueue, `${partition} · callbacks`],
-      ];
-    }),
-  );
+function shown(mask: BodyMask, route: string, result: ControllerHandlerReturnType): ControllerHandlerReturnType {
+  return { ...result, body: mask(route, result.status ?? 200, result.body) as ControllerHandlerReturnType['body'] };
 }
 
 /** A job is named after its verification, a result after its verification and revision. */

@@ -1,8 +1,11 @@
 import { isoTime, type VerificationRecord } from './record.ts';
 
-/** What is awaited next, when, and by whom: one sentence for a person, null once nothing is. */
-export function awaitedNext(record: VerificationRecord): string | null {
-  const { state, id, needsReview, nextInquiryAt } = record;
+/** What is awaited next, when, and by whom: one sentence for a person, null once nothing is. `how` a person gives evidence. */
+export function awaitedNext(
+  record: VerificationRecord,
+  how = `: otp resolve ${record.id} --as succeeded|failed --evidence TEXT`,
+): string | null {
+  const { state, needsReview, nextInquiryAt } = record;
   switch (state) {
     case 'queued':
       return record.notBefore > 0
@@ -11,7 +14,7 @@ export function awaitedNext(record: VerificationRecord): string | null {
     case 'sending':
       return `the provider's answer to attempt ${record.attempts}, until ${isoTime(record.inFlightUntil)} at the latest`;
     case 'awaiting': {
-      const person = `a person who has evidence: otp resolve ${id} --as succeeded|failed --evidence TEXT`;
+      const person = `a person who has evidence${how}`;
       if (nextInquiryAt > 0) {
         const inquiry = `the provider's word: inquiry ${record.inquiries + 1} at ${isoTime(nextInquiryAt)}`;
         return needsReview ? `${inquiry}; or ${person}` : inquiry;

@@ -15,13 +15,12 @@ import { scheduleInquiry } from './worker.ts';
 
 /** Kept of what persons did, per partition. */
 const AUDIT_ENTRIES = 100_000;
-const EVIDENCE_LENGTH = { least: 5, most: 500 };
 
 export type Action = 'inquire' | 'resolve' | 'pause' | 'resume';
 
 export interface Statement {
   readonly as: 'succeeded' | 'failed';
-  /** What proves it, for whoever asks later: a statement, a case number. As `parseEvidence` gives it. */
+  /** What proves it, for whoever asks later: a statement, a case number. */
   readonly evidence: string;
   readonly by: string;
 }
@@ -39,12 +38,6 @@ export interface OperatorOptions {
   /** Names this process to the journal. */
   readonly name: string;
   readonly events?: EventBus;
-}
-
-/** Null: too short or too long to prove anything to anybody. */
-export function parseEvidence(text: string): string | null {
-  const evidence = text.trim().replaceAll(/\s+/g, ' ');
-  return evidence.length < EVIDENCE_LENGTH.least || evidence.length > EVIDENCE_LENGTH.most ? null : evidence;
 }
 
 export class Operator {
@@ -146,7 +139,11 @@ export class Operator {
     await this.#redis.xadd(keys.audit, 'MAXLEN', '~', AUDIT_ENTRIES, '*', ...fields);
   }
 
-  async #withQueue<T>(keys: PartitionKeys, name: string, work: (queue: Queue<VerificationJob>) => Promise<T>): Promise<T> {
+  async #withQueue<T>(
+    keys: PartitionKeys,
+    name: string,
+    work: (queue: Queue<VerificationJob>) => Promise<T>,
+  ): Promise<T> {
     const queue = new Queue<VerificationJob>(name, {
       connection: this.#redis,
       prefix: keys.prefix,

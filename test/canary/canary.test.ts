@@ -80,6 +80,28 @@ function placesOf(world: World, { services, records, problems, thrown, outboxRow
   const consolePages: Page[] = [
     { url: `${service.consoleUrl}/`, status: 200, init: authorized },
     ...ids.map((id) => ({ url: `${service.consoleUrl}/verifications/${id}`, status: 200, init: authorized })),
+    ...['review', 'audit', 'partitions/cepta', 'refresh.js'].map((path) => ({
+      url: `${service.consoleUrl}/${path}`,
+      status: 200,
+      init: authorized,
+    })),
+    ...ids.map((id) => ({
+      url: `${service.consoleUrl}/verifications/${id}/resolve`,
+      status: [200, 409],
+      init: authorized,
+    })),
+    { url: `${service.consoleUrl}/search?q=${code('a search')}`, status: 404, init: authorized },
+    { url: `${service.consoleUrl}/search?q=${VISIBLE}`, status: [200, 404], init: authorized },
+    {
+      url: `${service.consoleUrl}/verifications/${someId}/resolve`,
+      status: [409, 422],
+      init: {
+        ...authorized,
+        method: 'POST',
+        headers: { ...authorized.headers, origin: new URL(service.consoleUrl).origin },
+        body: new URLSearchParams({ as: code('an outcome'), confirmation: code('a confirmation') }),
+      },
+    },
     { url: `${service.consoleUrl}/verifications/${code('an id')}`, status: 404, init: authorized },
     { url: `${service.consoleUrl}/verifications/%ZZ${code('no text')}`, status: 400, init: authorized },
     { url: `${service.consoleUrl}/${code('a path')}?otp=${code('a query')}`, status: 404, init: authorized },

@@ -25,6 +25,7 @@ import { EventBus } from '../../src/events.ts';
 import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
 import { connectRedis } from '../../src/redis/connections.ts';
 import { Secret } from '../../src/secret.ts';
+import { Operator } from '../../src/workers/operator.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { runCli } from '../support/service.ts';
 import { Canaries, type Canary, type Kind } from './canaries.ts';
@@ -328,7 +329,9 @@ async function plantInConsole(): Promise<Place[]> {
     pages: {
       users: [{ name: 'ops', password: new Secret('a password') }],
       redis,
-      partitions: ['cepta'],
+      partitions: [{ name: 'cepta', rateLimit: { max: 1, perMs: 1_000 } }],
+      clients: [],
+      operator: new Operator({ redis, partitions: [], name: 'otp-console-of-the-test' }),
       queues: [],
       depths: { read: async () => ({ complete: true, queues: new Map(), partitions: new Map(), server: null }) },
     },

@@ -1,6 +1,7 @@
 import { Gauge } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
+import { plant } from './records.ts';
 import { AUTHORIZED, basic, createWorld, PATIENT, USER, user, type World } from './world.ts';
 
 const CODE = 'canary-sealed-code';
@@ -103,6 +104,12 @@ const closedPaths = [
   '/board/api/queues',
   '/board/static/favicon.ico',
   `/verifications/${id}`,
+  `/verifications/${id}/resolve`,
+  '/review',
+  '/audit',
+  '/search?q=TX',
+  '/partitions/cepta',
+  '/refresh.js',
   '/x',
 ];
 
@@ -177,7 +184,7 @@ describe('every response', () => {
         expect(policy.replace("style-src 'self' 'unsafe-inline'", '')).not.toContain('unsafe-inline');
         expect(response.headers.get('x-frame-options')).toBe('DENY');
         expect(response.headers.get('x-content-type-options')).toBe('nosniff');
-        expect(response.headers.get('referrer-policy')).toBe('no-referrer');
+        expect(response.headers.get('referrer-policy')).toBe('same-origin');
         expect(response.headers.get('cache-control')).toBe('no-store');
         expect(response.headers.get('x-powered-by')).toBeNull();
       }
@@ -207,14 +214,40 @@ describe('every response', () => {
 });
 
 describe('the overview', () => {
-  it('lists the partitions with links to their queues, and asks for no script', async () => {
+  it('lists the partitions with links to their queues, and asks for one script, its own', async () => {
     const page = await (await world.get('/')).text();
-    for (const queue of ['otp-cepta', 'otp-cepta-inquiry', 'otp-lipa-later', 'otp-lipa-later-inquiry', 'otp-results']) {
-      expect(page).toContain(`href="/board/queue/${queue}"`);
+    const ofCepta = await (await world.get('/partitions/cepta')).text();
+    for (const queue of ['otp-cepta', 'otp-cepta-inquiry', 'otp-results']) {
+      expect(page + ofCepta).toContain(`href="/board/queue/${queue}"`);
       expect((await world.get(`/board/queue/${queue}`)).status).toBe(200);
     }
-    expect(page).not.toContain('<script');
+    expect(page.match(/<script[^>]*>/g)).toEqual(['<script src="/refresh.js" type="module">']);
+    expect((await world.get('/refresh.js')).headers.get('content-type')).toContain('text/javascript');
     expect((await world.get('/icon.svg')).headers.get('content-type')).toContain('image/svg+xml');
+  });
+
+  it('says that all is well, and plainly when something is not', async () => {
+    await using quiet = await createWorld();
+    const cepta = partitionKeys('cepta');
+    const soon = () => quiet.redis.zadd(cepta.workers, Date.now() + 60_000, 'a-worker');
+    const said = async (): Promise<string> => await (await quiet.get('/')).text();
+    expect(await said()).toContain('no worker is alive');
+
+    await soon();
+    await quiet.redis.zadd(partitionKeys('lipa-later').workers, Date.now() + 60_000, 'a-worker');
+    await expect.poll(said, { timeout: 5_000 }).toContain('All is well.');
+
+    await quiet.redis.zadd(cepta.due, Date.now() - 45_000, id);
+    await quiet.redis.zadd(cepta.review, Date.now() - 180_000, id);
+    await quiet.redis.lpush(cepta.rate, Date.now(), Date.now() + 60_000, Date.now() + 60_000);
+    await quiet.redis.hset(`${cepta.prefix}:outcomes:${Math.floor(Date.now() / 60_000)}`, 'accepted', 7, 'unknown', 2);
+    await expect.poll(said, { timeout: 5_000 }).toContain('something should have happened');
+    const page = await said();
+    expect(page).toContain('1 verification waits for a person, the oldest for 3 min');
+    expect(page).toMatch(/[23] of 20 \/ s/);
+    expect(page).toContain('7 accepted');
+    expect(page).toContain('2 unknown');
+    expect(page).not.toContain('All is well');
   });
 
   it('finds a verification by its id', async () => {
@@ -237,7 +270,23 @@ describe('the story of a verification', () => {
     expect(page).toContain('2026-11-21 20:00:00.000 UTC');
     expect(page).toContain('+12 ms');
     expect(page).toContain('+2.5 s');
-    expect(page).not.toMatch(/<script|<img|<b>/);
+    expect(page).not.toMatch(/<script>|<img|<b>TX/);
+  });
+
+  it('says what is awaited, when and from whom, and leads to the jobs that there are', async () => {
+    const nextInquiryAt = String(Date.now() + 90_500);
+    const awaiting = await plant(world.redis, { reference: 'TX-AWAITS', fields: { nextInquiryAt, inquiries: '2' } });
+    const { inquiryQueue, prefix } = partitionKeys('cepta');
+    const story = async (): Promise<string> => await (await world.get(`/verifications/${awaiting}`)).text();
+    const before = await story();
+    expect(before).toContain('The provider&#39;s word: inquiry 3 at ');
+    expect(before).toMatch(/\((in 90 s|in 89 s)\)/);
+    expect(before).toContain('Ask the provider now');
+    expect(before).toContain('None at this moment');
+    await world.writingQueue(inquiryQueue, prefix).add('inquiry', { v: 1, id: awaiting }, { jobId: awaiting });
+    const link = `/board/queue/${inquiryQueue}/${awaiting}`;
+    expect(await story()).toContain(`href="${link}"`);
+    expect((await world.get(link)).status).toBe(200);
   });
 
   it('never shows the code, the details or what the client keeps to itself', async () => {

@@ -15,12 +15,35 @@ import { partitionKeys, RESULTS_QUEUE, resultsPrefix } from '../../src/producers
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { Secret } from '../../src/secret.ts';
 import { hashPassword } from '../../src/secret-hashes.ts';
+import type { JournalSettings } from '../../src/workers/journal.ts';
+import { Operator } from '../../src/workers/operator.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 
 export const PARTITIONS = ['cepta', 'lipa-later'];
+export const CLIENTS = [{ id: 'shop' }, { id: 'books' }];
+const RATE_LIMIT = { max: 20, perMs: 1_000 };
 export const USER = { name: 'ops', password: 'correct horse: battery' };
 /** So that a test may ask often; the hashes that the service makes itself cost a hundred times as much. */
 const CHEAP = { N: 1024, r: 8, p: 1 };
+
+/** Cepta can be asked what became of a payment, LipaLater cannot. */
+function journalOf(partition: string): JournalSettings {
+  return {
+    partition,
+    policy: {
+      effect: partition === 'lipa-later' ? 'none' : 'money',
+      canInquire: () => partition === 'cepta',
+      maxAttempts: 3,
+      inquiry: { delaysMs: [60_000], giveUpAfterMs: 3_600_000 },
+    },
+    rateLimit: RATE_LIMIT,
+    inquiryRateLimit: RATE_LIMIT,
+    timeoutMs: 2_000,
+    retentionMs: 3_600_000,
+    lossWindowMs: 2_000,
+    recoverMs: 500,
+  };
+}
 
 export interface World {
   readonly server: TestRedis;
@@ -34,6 +57,8 @@ export interface World {
   writingQueue(name: string, prefix: string): Queue;
   /** With the right password, unless headers say otherwise. */
   get(path: string, init?: RequestInit): Promise<Response>;
+  /** A form, as a page of the console sends it. */
+  post(path: string, fields?: Record<string, string>, headers?: Record<string, string>): Promise<Response>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -89,7 +114,14 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
           users: users ?? [await user(USER.name, USER.password)],
           ...(throttle ? { throttle } : {}),
           redis,
-          partitions: PARTITIONS,
+          partitions: PARTITIONS.map((name) => ({ name, rateLimit: RATE_LIMIT })),
+          clients: CLIENTS,
+          operator: new Operator({
+            redis,
+            partitions: PARTITIONS.map(journalOf),
+            name: 'otp-console-of-the-test',
+            events,
+          }),
           queues,
           depths,
         }
@@ -113,6 +145,13 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       return queue;
     },
     get: (path, init = {}) => fetch(`${url}${path}`, { headers: AUTHORIZED, redirect: 'manual', ...init }),
+    post: (path, fields = {}, headers = {}) =>
+      fetch(`${url}${path}`, {
+        method: 'POST',
+        headers: { ...AUTHORIZED, origin: url, ...headers },
+        redirect: 'manual',
+        body: new URLSearchParams(fields),
+      }),
     [Symbol.asyncDispose]: async () => {
       await port.close(0);
       await Promise.all([...writing, ...queues].map((queue) => queue.close().catch(() => {})));
