@@ -1,12 +1,12 @@
 /** `otp results list | replay`: results that no handler could take; docs/results.md tells of them. */
-import { Queue } from 'bullmq';
+import type { Queue } from 'bullmq';
 import type { Command } from 'commander';
 import { type Config, loadConfig } from '../config.ts';
 import { resultsQueuesOf } from '../main-settings.ts';
 import { deadResults, replayDeadResults } from '../producers/dead-results.ts';
 import { resultsPrefix } from '../producers/job.ts';
-import type { RedisConnection } from '../redis/connections.ts';
 import { addExamples, CommandError, configOption, jsonOption, printJson, withRedis } from './command.ts';
+import { withQueue } from './queue.ts';
 
 interface Options {
   config?: string;
@@ -64,7 +64,7 @@ export function define(results: Command): void {
 async function ofQueues({ config: file, queue }: Options, work: (queue: Queue) => Promise<void>): Promise<void> {
   const config = loadConfig({ file });
   await withRedis(config, async (redis) => {
-    for (const name of named(queue, config)) await withQueue(redis, name, work);
+    for (const name of named(queue, config)) await withQueue(redis, { name, prefix: resultsPrefix(name) }, work);
   });
 }
 
@@ -73,13 +73,4 @@ function named(queue: string | undefined, config: Config): string[] {
   if (queue === undefined) return known;
   if (!known.includes(queue)) throw new CommandError(`--queue: must be one of ${known.join(', ')}`);
   return [queue];
-}
-
-async function withQueue(redis: RedisConnection, name: string, work: (queue: Queue) => Promise<void>): Promise<void> {
-  const queue = new Queue(name, { connection: redis, prefix: resultsPrefix(name), skipMetasUpdate: true });
-  try {
-    await work(queue);
-  } finally {
-    await queue.close();
-  }
 }

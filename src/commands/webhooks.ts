@@ -1,10 +1,10 @@
 /** `otp webhooks list | replay | enable`: what is owed to the clients' endpoints; docs/webhooks.md tells of them. */
-import { Queue } from 'bullmq';
+import type { Queue } from 'bullmq';
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { webhookQueueName, webhookQueuePrefix } from '../producers/job.ts';
-import type { RedisConnection } from '../redis/connections.ts';
 import { addExamples, CommandError, configOption, jsonOption, printJson, withRedis } from './command.ts';
+import { withQueue } from './queue.ts';
 
 interface Options {
   config?: string;
@@ -24,7 +24,7 @@ export function define(webhooks: Command): void {
       const config = loadConfig({ file });
       await withRedis(config, async (redis) => {
         for (const { client } of config.results.webhooks) {
-          await withQueue(redis, client, async (queue) => {
+          await withQueue(redis, addressOf(client), async (queue) => {
             const counts = await queue.getJobCounts('wait', 'active', 'delayed', 'failed');
             const { wait = 0, active = 0, delayed = 0, failed = 0 } = counts;
             const state = {
@@ -80,18 +80,10 @@ async function ofClient(
       `results.webhooks: ${client} has none${known.length > 0 ? `; known are ${known.join(', ')}` : ''}`,
     );
   }
-  await withRedis(config, async (redis) => await withQueue(redis, client, work));
+  await withRedis(config, async (redis) => await withQueue(redis, addressOf(client), work));
 }
 
-async function withQueue(redis: RedisConnection, client: string, work: (queue: Queue) => Promise<void>): Promise<void> {
-  const queue = new Queue(webhookQueueName(client), {
-    connection: redis,
-    prefix: webhookQueuePrefix(client),
-    skipMetasUpdate: true,
-  });
-  try {
-    await work(queue);
-  } finally {
-    await queue.close();
-  }
-}
+const addressOf = (client: string): { name: string; prefix: string } => ({
+  name: webhookQueueName(client),
+  prefix: webhookQueuePrefix(client),
+});
