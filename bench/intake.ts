@@ -15,7 +15,8 @@ import { startTestRedis } from '../test/support/redis.ts';
 import { install, type ServiceProcess, serve } from '../test/support/service.ts';
 
 const SECONDS = Number(process.argv[2] ?? 5);
-const ROUNDS = 3;
+const WARM_SECONDS = 5;
+const ROUNDS = Number(process.argv[3] ?? 3);
 const IN_FLIGHT = 64;
 const RATES = [600, 1_250];
 const API_KEY = 'api-key-of-the-benchmark-that-nobody-guesses';
@@ -59,14 +60,14 @@ async function cpuSeconds({ consoleUrl }: ServiceProcess): Promise<number> {
 }
 
 /** Accepted in a second, when the next request follows each answer. */
-async function closedLoop(): Promise<number> {
+async function closedLoop(seconds: number): Promise<number> {
   const before = count;
-  const endsAt = performance.now() + SECONDS * 1_000;
+  const endsAt = performance.now() + seconds * 1_000;
   const ask = async (): Promise<void> => {
     while (performance.now() < endsAt) await enqueue();
   };
   await Promise.all(Array.from({ length: IN_FLIGHT }, ask));
-  return (count - before) / SECONDS;
+  return (count - before) / seconds;
 }
 
 /** Milliseconds from the time at which each request was due to its answer. */
@@ -107,9 +108,9 @@ async function round(sealing: Record<string, unknown>): Promise<Round> {
   pool = new Pool(service.intakeUrl, { connections: IN_FLIGHT, pipelining: 1 });
   try {
     const before = count;
-    for (let warm = 0; warm < 10; warm += 1) await Promise.all(Array.from({ length: IN_FLIGHT }, enqueue));
+    await closedLoop(WARM_SECONDS); // until the compiler has seen it all
     const [cpuBefore, countBefore] = [await cpuSeconds(service), count];
-    const perSecond = await closedLoop();
+    const perSecond = await closedLoop(SECONDS);
     const cpuMicros = (((await cpuSeconds(service)) - cpuBefore) * 1e6) / (count - countBefore);
     const latenciesMs: number[][] = [];
     for (const rate of RATES) latenciesMs.push(await openLoop(rate));

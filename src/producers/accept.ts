@@ -3,7 +3,7 @@
  * claim the idempotency key -> seal -> journal: queued, due -> job into the partition's queue -> mark the claim done.
  * Every step repeats harmlessly; whoever finds a claim older than ten seconds finishes it under the same id.
  */
-import { createHmac, hkdfSync } from 'node:crypto';
+import { createHmac, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
 import type { Queue } from 'bullmq';
 import stringify from 'safe-stable-stringify';
 import type { EventBus } from '../events.ts';
@@ -12,14 +12,12 @@ import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 import type { Secret } from '../secret.ts';
 import { apiKeyDigest } from '../secret-hashes.ts';
-import { claimKey, clientRateKey, JOB_OPTIONS, newVerificationId, partitionKeys, type VerificationJob } from './job.ts';
+import { claimDone, claimIt, type RateLimit } from './claim.ts';
+import { claimKey, JOB_OPTIONS, newVerificationId, partitionKeys, type VerificationJob } from './job.ts';
+import { readRecord, type VerificationRecord } from './record.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
 
-/** A claim is taken over after this; a 409 therefore ends within 30 s even if the accepting process died. */
-const CLAIM_STALE_MS = 10_000;
-/** A claim whose verification never came to be is forgotten after this; a finished one lives as long as its verification. */
-const CLAIM_UNFINISHED_MS = 7 * 24 * 3600 * 1_000;
 /** A job that no worker has seen by then is looked for by the sweeper. */
 export const JOB_SEEN_WITHIN_MS = 5_000;
 
@@ -30,7 +28,14 @@ export interface AcceptingClient {
 }
 
 export type Acceptance =
-  | { readonly kind: 'accepted'; readonly id: string; readonly partition: string; readonly repeated: boolean }
+  | {
+      readonly kind: 'accepted';
+      readonly id: string;
+      readonly partition: string;
+      readonly repeated: boolean;
+      /** As it was written just now; null where it was there before. */
+      readonly record: VerificationRecord | null;
+    }
   /** The same key with the same body is being accepted right now by somebody else. */
   | { readonly kind: 'in_progress' }
   /** The key was used for another body. */
@@ -39,12 +44,6 @@ export type Acceptance =
   | { readonly kind: 'backlogged'; readonly retryAfterMs: number }
   /** More new work than the client may bring; nothing was kept of it. */
   | { readonly kind: 'limited'; readonly retryAfterMs: number };
-
-/** No window of `perMs` sees more than `max`. */
-export interface RateLimit {
-  readonly max: number;
-  readonly perMs: number;
-}
 
 export interface AcceptDependencies {
   readonly redis: RedisConnection;
@@ -62,7 +61,6 @@ export interface AcceptDependencies {
 /** Since the last verification of the transaction was accepted; its own records may be gone before. */
 const FOUND_BY_REFERENCE_MS = 7 * 24 * 3600 * 1_000;
 
-const claimScript = Script.fromFiles(new URL('./claim.lua', import.meta.url));
 const acceptScript = Script.fromFiles(new URL('./accept.lua', import.meta.url));
 
 /**
@@ -95,9 +93,9 @@ export async function acceptParsed(
   const fingerprint = fingerprintOf(client, body);
   const partition = request.partition.name;
   const rate = deps.rateLimit?.(client.id) ?? null;
-  const [outcome, id] = await claimFor(
-    { claim, client: client.id, fingerprint, id: newVerificationId(partition), rate },
-    deps,
+  const [outcome, id] = await claimIt(
+    { key: claim, client: client.id, fingerprint, id: newVerificationId(partition), rate },
+    deps.redis,
   );
   switch (outcome) {
     case 'mismatch':
@@ -106,11 +104,12 @@ export async function acceptParsed(
     case 'limited':
       return { kind: 'limited', retryAfterMs: Number(id) };
     case 'done':
-      return { kind: 'accepted', id, partition, repeated: true };
+      return { kind: 'accepted', id, partition, repeated: true, record: null };
     case 'new':
-    case 'resume':
-      await journal(claim, await draftOf(client, id, request, deps.sealer), deps);
-      return { kind: 'accepted', id, partition, repeated: outcome === 'resume' };
+    case 'resume': {
+      const record = await journal(claim, await draftOf(client, id, request, deps.sealer), deps);
+      return { kind: 'accepted', id, partition, repeated: outcome === 'resume', record };
+    }
   }
   outcome satisfies never;
   throw new Error('claim.lua answered with an outcome that is none of its own');
@@ -188,21 +187,22 @@ export async function admit(
   deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
 ): Promise<Admission> {
   const claim = claimKey(draft.client, idempotencyKey);
-  const proposal = { claim, client: draft.client, fingerprint, id: draft.id, rate: null };
-  const [outcome, id] = await claimFor(proposal, deps);
+  const proposal = { key: claim, client: draft.client, fingerprint, id: draft.id, rate: null };
+  const [outcome, id] = await claimIt(proposal, deps.redis);
   switch (outcome) {
     case 'mismatch':
     case 'in_progress':
       return { kind: outcome };
     case 'done':
-      return { kind: 'accepted', id, partition: draft.partition, repeated: true };
-    case 'new':
-      await journal(claim, draft, deps);
-      return { kind: 'accepted', id, partition: draft.partition, repeated: false };
+      return { kind: 'accepted', id, partition: draft.partition, repeated: true, record: null };
+    case 'new': {
+      const record = await journal(claim, draft, deps);
+      return { kind: 'accepted', id, partition: draft.partition, repeated: false, record };
+    }
     case 'resume': {
       const journaled = (await deps.redis.exists(partitionKeys(draft.partition).record(id))) === 1;
       if (!journaled) return { kind: 'unfinished', id };
-      return { kind: 'accepted', id, partition: draft.partition, repeated: true };
+      return { kind: 'accepted', id, partition: draft.partition, repeated: true, record: null };
     }
     case 'limited':
       throw new Error('a draft was limited, and there is no limit for drafts');
@@ -211,31 +211,12 @@ export async function admit(
   throw new Error('claim.lua answered with an outcome that is none of its own');
 }
 
-type ClaimOutcome = 'new' | 'resume' | 'in_progress' | 'done' | 'mismatch' | 'limited';
-
-async function claimFor(
-  proposal: {
-    readonly claim: string;
-    readonly client: string;
-    readonly fingerprint: string;
-    readonly id: string;
-    readonly rate: RateLimit | null;
-  },
-  { redis }: Pick<AcceptDependencies, 'redis'>,
-): Promise<[ClaimOutcome, string]> {
-  const { claim, client, fingerprint, id, rate } = proposal;
-  return (await claimScript.run(
-    redis,
-    [claim, clientRateKey(client)],
-    [...[fingerprint, id, CLAIM_STALE_MS, CLAIM_UNFINISHED_MS], ...(rate === null ? [0, 0] : [rate.max, rate.perMs])],
-  )) as [ClaimOutcome, string];
-}
-
+/** Gives the record if it is new. A verification that ends meanwhile ends its claim: see claim-done.lua. */
 async function journal(
   claim: string,
   draft: Draft,
   deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
-): Promise<void> {
+): Promise<VerificationRecord | null> {
   const { id, partition, operation, client, reference } = draft;
   const keys = partitionKeys(partition);
   const fields = {
@@ -245,32 +226,17 @@ async function journal(
     codePrint: draft.codePrint,
     claim,
   };
-  const [created] = (await acceptScript.run(
-    deps.redis,
-    [keys.record(id), keys.due],
-    [id, draft.otpLifetimeMs, draft.expiresAt ?? '', JOB_SEEN_WITHIN_MS, ...Object.entries(fields).flat()],
-  )) as [number, number];
-  // Before a worker can have it in hand: a verification that ends sets the end of its claim. One that had ended already,
-  // when somebody else's acceptance is finished here, does not do so again.
-  await deps.redis.persist(claim);
-  if (created === 0 && (await deps.redis.hget(keys.record(id), 'final')) === '1') {
-    await deps.redis.pexpire(claim, CLAIM_UNFINISHED_MS);
-  }
-  const sameReference = keys.ofReference(client, reference);
-  await Promise.all([
-    deps.queue(partition).add(operation, { v: 1, id }, { ...JOB_OPTIONS, jobId: id }),
-    deps.redis.zadd(sameReference, 0, id),
-    deps.redis.pexpire(sameReference, FOUND_BY_REFERENCE_MS),
-  ]);
-  await deps.redis.hset(claim, 'done', '1');
-  if (created === 1) {
-    deps.events.emit('verification:accepted', {
-      id,
-      traceparent: draft.head.traceparent ?? null,
-      partition,
-      operation,
-    });
-  }
+  const args = [id, draft.otpLifetimeMs, draft.expiresAt ?? '', JOB_SEEN_WITHIN_MS, FOUND_BY_REFERENCE_MS];
+  for (const [field, value] of Object.entries(fields)) args.push(field, value);
+  const recordKeys = [keys.record(id), keys.due, keys.ofReference(client, reference)];
+  const [now, expiresAt] = (await acceptScript.run(deps.redis, recordKeys, args)) as [number, number] | [];
+  await deps.queue(partition).add(operation, { v: 1, id }, { ...JOB_OPTIONS, jobId: id });
+  await claimDone(claim, deps.redis);
+  if (now === undefined) return null;
+  const traceparent = draft.head.traceparent ?? null;
+  deps.events.emit('verification:accepted', { id, traceparent, partition, operation });
+  const times = { createdAt: String(now), updatedAt: String(now), expiresAt: String(expiresAt) };
+  return readRecord(id, partition, { ...fields, ...times, state: 'queued', revision: '1' });
 }
 
 /** What stands for a reference that is a person: the same for the same client, and telling nothing. */
@@ -278,8 +244,22 @@ export function personalReference(apiKey: Secret<string>, value: string): string
   return keyedHash(apiKey, 'reference', value);
 }
 
-/** HMAC-SHA256 in base64url, 128 bits kept, under a key of its own per purpose, derived from the hash of the client's API key (RFC 5869). */
-function keyedHash(apiKey: Secret<string>, purpose: 'request' | 'code' | 'reference', text: string): string {
-  const key = Buffer.from(hkdfSync('sha256', apiKeyDigest(apiKey.reveal()), '', `otp-pipeline ${purpose}`, 32));
-  return createHmac('sha256', key).update(text).digest().subarray(0, 16).toString('base64url');
+type Purpose = 'request' | 'code' | 'reference';
+
+/** HMAC-SHA256 in base64url, 128 bits kept, under a key of its own per purpose. */
+function keyedHash(apiKey: Secret<string>, purpose: Purpose, text: string): string {
+  const keys = derivedKeys.get(apiKey) ?? derive(apiKey);
+  return createHmac('sha256', keys[purpose]).update(text).digest().subarray(0, 16).toString('base64url');
+}
+
+/** A client's keys are derived once, from the hash of its API key (RFC 5869), and kept for as long as that is. */
+const derivedKeys = new WeakMap<Secret<string>, Record<Purpose, KeyObject>>();
+
+function derive(apiKey: Secret<string>): Record<Purpose, KeyObject> {
+  const digest = apiKeyDigest(apiKey.reveal());
+  const keyFor = (purpose: Purpose): KeyObject =>
+    createSecretKey(Buffer.from(hkdfSync('sha256', digest, '', `otp-pipeline ${purpose}`, 32)));
+  const keys = { request: keyFor('request'), code: keyFor('code'), reference: keyFor('reference') };
+  derivedKeys.set(apiKey, keys);
+  return keys;
 }

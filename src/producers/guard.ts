@@ -16,8 +16,14 @@ const HEADERS = {
 const ONLY_TLS = { 'Strict-Transport-Security': 'max-age=31536000' } as const;
 
 /** On every answer. The request id is new each time, and in the log beside whatever failed on the way. */
-export function answerHeaders(request: { readonly encrypted: boolean }): Record<string, string> {
-  return { ...HEADERS, ...(request.encrypted ? ONLY_TLS : {}), 'X-Request-Id': randomUUID() };
+export function answerHeaders({
+  encrypted,
+  requestId = randomUUID(),
+}: {
+  readonly encrypted: boolean;
+  readonly requestId?: string;
+}): Record<string, string> {
+  return { ...HEADERS, ...(encrypted ? ONLY_TLS : {}), 'X-Request-Id': requestId };
 }
 
 export function isEncrypted({ socket }: IncomingMessage): boolean {

@@ -1,9 +1,10 @@
 /**
- * The HTTP intake: the same way in as the library's, for everybody else. It makes the application and listens to no
- * port. Each route is a function from a request to an Answer; one place writes answers, so none leaves without its
- * headers and none repeats what came in.
+ * The HTTP intake: the same way in as the library's, for everybody else. It makes the listener and listens to no port.
+ * Each route is a function from a request to an Answer; one place writes answers, so none leaves without its headers and
+ * none repeats what came in.
  */
-import express, { type Express, type NextFunction, type Request, type Response } from 'express';
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, RequestListener } from 'node:http';
 import { asError } from '../events.ts';
 import type { Secret } from '../secret.ts';
 import { type Acceptance, type AcceptDependencies, acceptParsed, personalReference } from './accept.ts';
@@ -23,6 +24,7 @@ import {
   traceparentIn,
   type VerificationRequest,
 } from './request.ts';
+import { type Exchange, queryOf, type Route, type Routes, router } from './routing.ts';
 import { within } from './time-limit.ts';
 import type { Waiting } from './waiting.ts';
 
@@ -68,58 +70,46 @@ const UNKNOWN_FATE =
 /** What nginx calls it when the caller did not wait for the answer. */
 const CALLER_GONE = 499;
 
-type Route = (request: Request, response: Response) => Promise<Answer>;
-type ClientRoute = (client: IntakeClient, request: Request, response: Response) => Promise<Answer>;
+type ClientRoute = (client: IntakeClient, exchange: Exchange) => Promise<Answer>;
 
-export function createIntake(deps: IntakeDependencies): Express {
+export function createIntake(deps: IntakeDependencies): RequestListener {
   const { events, redis, waiting, timeLimitMs = TIME_LIMIT_MS, bodyTimeLimitMs = BODY_TIME_LIMIT_MS } = deps;
   const clientOf = authentication(deps.clients);
   const open = new OpenRequests();
 
-  const app = express();
-  app.disable('x-powered-by');
-  app.disable('etag');
-  app.use((request, response, next) => {
+  const routeOf = router({
+    '/v1/verifications': { GET: ofClient(list), POST: ofClient(enqueue) },
+    '/v1/verifications/:id': { GET: ofClient(show) },
+    '/v1/callbacks/:partition': { POST: callback },
+    '/v1/callbacks/:partition/:token': { POST: callback },
+    ...documentRoutes(deps.descriptions ?? {}),
+  });
+
+  return (request, response) => {
     const began = performance.now();
-    response.set(answerHeaders({ encrypted: isEncrypted(request) }));
+    const requestId = randomUUID();
     response.once('close', () => {
       const status = response.writableFinished ? response.statusCode : CALLER_GONE;
       events.emit('intake:answered', { status, durationMs: performance.now() - began });
     });
-    next();
-  });
-  app
-    .route('/v1/verifications')
-    .post(answerWith(ofClient(enqueue)))
-    .get(answerWith(ofClient(list)))
-    .all(methodNotAllowed('GET, HEAD, POST'));
-  app
-    .route('/v1/verifications/:id')
-    .get(answerWith(ofClient(show)))
-    .all(methodNotAllowed('GET, HEAD'));
-  app.route('/v1/callbacks/:partition{/:token}').post(answerWith(callback)).all(methodNotAllowed('POST'));
-  for (const [path, document] of Object.entries(deps.descriptions ?? {})) {
-    const body = { status: 200, headers: {}, body: document };
-    app
-      .route(path)
-      .get((_request, response) => write(response, body))
-      .all(methodNotAllowed('GET, HEAD'));
+    const { route, parameters } = routeOf(request);
+    answer({ request, response, requestId, parameters }, route);
+  };
+
+  async function answer(exchange: Exchange, route: Route): Promise<void> {
+    try {
+      write(exchange, await route(exchange));
+    } catch (error) {
+      // A fault of ours, and it says so without a word of its text.
+      failed('intake', error, exchange);
+      write(exchange, problem('internal-error', UNKNOWN_FATE));
+    }
   }
-  if (deps.descriptions && '/openapi.json' in deps.descriptions) {
-    for (const [path, file] of apiPage) app.route(path).get(answerWith(file)).all(methodNotAllowed('GET, HEAD'));
-  }
-  app.use((_request, response) => write(response, problem('not-found', 'No route has this path.')));
-  app.use((error: unknown, _request: Request, response: Response, _next: NextFunction) => {
-    // A path that is no UTF-8 names nothing; anything else is a fault of ours and says so without a word of its text.
-    if (error instanceof URIError) return write(response, problem('not-found', 'No route has this path.'));
-    failed('intake', error, response);
-    write(response, problem('internal-error', UNKNOWN_FATE));
-  });
-  return app;
 
   /** A route for those who hold an API key, and have not too much open already. */
   function ofClient(route: ClientRoute): Route {
-    return async (request, response) => {
+    return async (exchange) => {
+      const { request, response } = exchange;
       const repeated = repeatedHeaders(request);
       if (repeated.length > 0) return invalid(repeated);
       const client = clientOf(request);
@@ -128,15 +118,16 @@ export function createIntake(deps: IntakeDependencies): Express {
         events.emit('intake:limited', { client: client.id, limit: 'in_flight' });
         return problem('too-many-in-flight', 'Nothing was read of this request: repeat it.', retryAfter(1_000));
       }
-      return await route(client, request, response);
+      return await route(client, exchange);
     };
   }
 
-  async function enqueue(client: IntakeClient, request: Request, response: Response): Promise<Answer> {
+  async function enqueue(client: IntakeClient, exchange: Exchange): Promise<Answer> {
+    const { request } = exchange;
     const read = await readJson(request);
     if ('unreadable' in read) return read.unreadable;
     const { body } = read;
-    const idempotencyKey = request.get('Idempotency-Key') ?? '';
+    const idempotencyKey = headerOf(request, 'idempotency-key');
     const parsed = parseAll(body, idempotencyKey);
     if (Array.isArray(parsed)) return invalid(parsed);
     const partition = parsed.partition.name;
@@ -148,14 +139,14 @@ export function createIntake(deps: IntakeDependencies): Express {
     }
 
     const began = performance.now();
-    const received = traceparentIn(request.get('traceparent'));
+    const received = traceparentIn(headerOf(request, 'traceparent'));
     let acceptance: Acceptance;
     let accepted: VerificationRecord | null = null;
     try {
       const traced = { ...parsed, traceparent: deps.enterTrace?.(received) ?? received };
       [acceptance, accepted] = await within(timeLimitMs, acceptAndRead(client, idempotencyKey, body, traced));
     } catch (error) {
-      failed('intake: accepting', error, response);
+      failed('intake: accepting', error, exchange);
       return unavailable(UNKNOWN_FATE);
     }
     switch (acceptance.kind) {
@@ -173,7 +164,7 @@ export function createIntake(deps: IntakeDependencies): Express {
         if (accepted === null)
           return problem('gone', 'The verification of this Idempotency-Key is past its retention.');
         if (!acceptance.repeated) tellAccepted(accepted, received, performance.now() - began);
-        return await acceptedAnswer(client, accepted, request, response);
+        return await acceptedAnswer(client, accepted, exchange);
     }
     return acceptance satisfies never;
   }
@@ -193,57 +184,58 @@ export function createIntake(deps: IntakeDependencies): Express {
     request: VerificationRequest,
   ): Promise<[Acceptance, VerificationRecord | null]> {
     const acceptance = await acceptParsed(client, idempotencyKey, body, request, deps);
-    return [acceptance, acceptance.kind === 'accepted' ? await readVerification(redis, acceptance.id) : null];
+    if (acceptance.kind !== 'accepted') return [acceptance, null];
+    return [acceptance, acceptance.record ?? (await readVerification(redis, acceptance.id))];
   }
 
   /** From here on the verification is in the journal: whatever fails now, the answer is at least a 202. */
   async function acceptedAnswer(
     client: IntakeClient,
     accepted: VerificationRecord,
-    request: Request,
-    response: Response,
+    exchange: Exchange,
   ): Promise<Answer> {
     const location = { Location: `/v1/verifications/${accepted.id}` };
-    const waitS = preferredWait(request);
+    const waitS = preferredWait(exchange.request);
     const inTheMeantime = (headers: Record<string, string>): Answer => {
       return { status: 202, headers: { ...location, ...headers }, body: acceptedResourceOf(accepted) };
     };
     if (waitS === null) return inTheMeantime({});
     const applied = { 'Preference-Applied': `wait=${waitS}` };
     try {
-      const record = await watch(accepted.id, isDecided, waitS, response);
+      const record = await watch(accepted.id, isDecided, waitS, exchange);
       if (record === null || !isDecided(record)) return inTheMeantime(applied);
-      return { status: 200, headers: { ...location, ...applied }, body: await shown(record, client, response) };
+      return { status: 200, headers: { ...location, ...applied }, body: await shown(record, client, exchange) };
     } catch (error) {
-      failed('intake: waiting', error, response);
+      failed('intake: waiting', error, exchange);
       return inTheMeantime(applied);
     }
   }
 
-  async function show(client: IntakeClient, request: Request, response: Response): Promise<Answer> {
-    const { after } = request.query;
+  async function show(client: IntakeClient, exchange: Exchange): Promise<Answer> {
+    const { request, parameters } = exchange;
+    const { after } = queryOf(request);
     if (after !== undefined && !(typeof after === 'string' && /^\d{1,9}$/.test(after))) {
       return invalid([{ field: 'after', problem: 'must be a sequence: 0 or a positive integer' }]);
     }
-    const id = String(request.params.id);
+    const { id = '' } = parameters;
     const waitS = preferredWait(request);
     const isNews = (record: VerificationRecord): boolean =>
       after === undefined ? isDecided(record) : record.sequence > Number(after) || record.final;
     try {
       let record = await within(timeLimitMs, readVerification(redis, id));
       // Somebody else's is not there, and nobody waits for it.
-      if (record?.client === client.id && waitS !== null) record = await watch(id, isNews, waitS, response);
+      if (record?.client === client.id && waitS !== null) record = await watch(id, isNews, waitS, exchange);
       if (record?.client !== client.id) return problem('not-found', 'No verification of yours has this id.');
       const applied: Record<string, string> = waitS === null ? {} : { 'Preference-Applied': `wait=${waitS}` };
-      return { status: 200, headers: applied, body: await shown(record, client, response) };
+      return { status: 200, headers: applied, body: await shown(record, client, exchange) };
     } catch (error) {
-      failed('intake: reading', error, response);
+      failed('intake: reading', error, exchange);
       return unavailable('The verification cannot be read now. Repeat the request.');
     }
   }
 
-  async function list(client: IntakeClient, request: Request, response: Response): Promise<Answer> {
-    const { provider, reference, after = '' } = request.query;
+  async function list(client: IntakeClient, exchange: Exchange): Promise<Answer> {
+    const { provider, reference, after = '' } = queryOf(exchange.request);
     const faults: FieldFault[] = [];
     const partition = typeof provider === 'string' ? deps.partitions.get(provider)?.name : undefined;
     if (partition === undefined) faults.push({ field: 'provider', problem: 'must name a partition' });
@@ -269,37 +261,37 @@ export function createIntake(deps: IntakeDependencies): Express {
         }),
       );
       const verifications = await Promise.all(
-        page.records.map(async (record) => await shown(record, client, response)),
+        page.records.map(async (record) => await shown(record, client, exchange)),
       );
       return { status: 200, headers: {}, body: { verifications, next: page.next } };
     } catch (error) {
-      failed('intake: listing', error, response);
+      failed('intake: listing', error, exchange);
       return unavailable('The verifications cannot be read now. Repeat the request.');
     }
   }
 
   /** Needs no API key: the provider proves itself in its own way, over the bytes as they came. */
-  async function callback(request: Request, response: Response): Promise<Answer> {
-    const partition = String(request.params.partition);
+  async function callback(exchange: Exchange): Promise<Answer> {
+    const { request, parameters } = exchange;
+    const { partition = '', token = null } = parameters;
     const { callbacks } = deps;
     const bound = callbacks?.of(partition) ?? null;
     if (!callbacks || !bound) return problem('not-found', 'No partition that takes callbacks has this name.');
     const read = await readBytes(request);
     if ('unreadable' in read) return read.unreadable;
 
-    const { token } = request.params;
     const proof = {
       headers: Object.fromEntries(
         Object.entries(request.headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value]),
       ) as Record<string, string>,
-      pathToken: token === undefined ? null : String(token),
+      pathToken: token,
       rawBody: read.bytes,
     };
     let receipt: Receipt;
     try {
       receipt = await within(timeLimitMs, receiveCallback(partition, bound, proof, { ...deps, callbacks }));
     } catch (error) {
-      failed('intake: storing a callback', error, response);
+      failed('intake: storing a callback', error, exchange);
       return unavailable('It is not known whether the callback was stored. Repeat it.');
     }
     switch (receipt.kind) {
@@ -317,7 +309,7 @@ export function createIntake(deps: IntakeDependencies): Express {
     id: string,
     enough: (record: VerificationRecord) => boolean,
     waitS: number,
-    response: Response,
+    { response }: Exchange,
   ): Promise<VerificationRecord | null> {
     const gone = new AbortController();
     response.once('close', () => gone.abort());
@@ -332,7 +324,7 @@ export function createIntake(deps: IntakeDependencies): Express {
   async function shown(
     record: VerificationRecord,
     client: IntakeClient,
-    response: Response,
+    exchange: Exchange,
   ): Promise<VerificationResource> {
     const resource = resourceOf(record);
     if (record.sealedDetails === null) return resource;
@@ -341,13 +333,13 @@ export function createIntake(deps: IntakeDependencies): Express {
       return { ...resource, details: (await deps.openDetails?.(record.sealedDetails)) ?? null };
     } catch (error) {
       // What became of the code is worth showing without them; null says that there are some.
-      failed('intake: opening details', error, response);
+      failed('intake: opening details', error, exchange);
       return { ...resource, details: null };
     }
   }
 
-  async function readJson(request: Request): Promise<{ body: unknown } | { unreadable: Answer }> {
-    if (!JSON_TYPE.test(request.get('Content-Type') ?? '')) {
+  async function readJson(request: IncomingMessage): Promise<{ body: unknown } | { unreadable: Answer }> {
+    if (!JSON_TYPE.test(headerOf(request, 'content-type'))) {
       return { unreadable: problem('unsupported-media-type', 'The Content-Type must be application/json, in UTF-8.') };
     }
     const read = await readBytes(request);
@@ -359,7 +351,7 @@ export function createIntake(deps: IntakeDependencies): Express {
     }
   }
 
-  async function readBytes(request: Request): Promise<{ bytes: Buffer } | { unreadable: Answer }> {
+  async function readBytes(request: IncomingMessage): Promise<{ bytes: Buffer } | { unreadable: Answer }> {
     const body = await readBody(request, { bytes: BODY_LIMIT_BYTES, ms: bodyTimeLimitMs });
     switch (body.kind) {
       case 'read':
@@ -381,12 +373,8 @@ export function createIntake(deps: IntakeDependencies): Express {
   }
 
   /** The request's id is the only thing that the log and its caller both know. */
-  function failed(where: string, error: unknown, response: Response): void {
-    events.emit('machinery:failed', {
-      where,
-      error: asError(error),
-      requestId: String(response.getHeader('X-Request-Id')),
-    });
+  function failed(where: string, error: unknown, { requestId }: Exchange): void {
+    events.emit('machinery:failed', { where, error: asError(error), requestId });
   }
 
   /** The request, or every fault of it, that of its key among them. */
@@ -409,30 +397,44 @@ function isDecided(record: VerificationRecord): boolean {
 }
 
 /** RFC 7240: `Prefer: wait=10`, alone or among others. What is no number of seconds is ignored, more than 30 is 30. */
-function preferredWait(request: Request): number | null {
-  for (const preference of (request.get('Prefer') ?? '').split(',')) {
+function preferredWait(request: IncomingMessage): number | null {
+  for (const preference of headerOf(request, 'prefer').split(',')) {
     const [, seconds] = /^\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;|$)/i.exec(preference) ?? [];
     if (seconds !== undefined && Number(seconds) >= 1) return Math.min(Number(seconds), LONGEST_WAIT_S);
   }
   return null;
 }
 
-function answerWith(route: Route) {
-  return async (request: Request, response: Response): Promise<void> => write(response, await route(request, response));
-}
-
-function write(response: Response, { status, headers, body }: Answer): void {
-  if (response.headersSent || response.destroyed) return;
-  const bytes = Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
-  // By Node's own means: the framework would add a charset, which neither media type has.
-  response.writeHead(status, { 'Content-Type': 'application/json', ...headers, 'Content-Length': bytes.length });
-  response.end(bytes);
-}
-
-function methodNotAllowed(allow: string) {
-  return (_request: Request, response: Response): void => {
-    write(response, problem('method-not-allowed', `Only ${allow} is allowed here.`, { headers: { Allow: allow } }));
+/** Documents that describe the API, and the page that shows them. */
+function documentRoutes(descriptions: Readonly<Record<string, unknown>>): Routes {
+  const documents = Object.entries(descriptions).map(
+    ([path, body]) => [path, { status: 200, headers: {}, body }] as const,
+  );
+  return {
+    ...Object.fromEntries(documents.map(([path, answer]) => [path, { GET: () => answer }])),
+    ...('/openapi.json' in descriptions
+      ? Object.fromEntries([...apiPage].map(([path, file]) => [path, { GET: file }]))
+      : {}),
   };
+}
+
+function write({ request, response, requestId }: Exchange, { status, headers, body }: Answer): void {
+  if (response.headersSent || response.destroyed) return;
+  // A text leaves together with the headers, in one system call.
+  const content = Buffer.isBuffer(body) ? body : JSON.stringify(body);
+  response.writeHead(status, {
+    ...answerHeaders({ encrypted: isEncrypted(request), requestId }),
+    'Content-Type': 'application/json',
+    ...headers,
+    'Content-Length': Buffer.byteLength(content),
+  });
+  response.end(content);
+}
+
+/** Of those that have one value; '' without it. */
+function headerOf({ headers }: IncomingMessage, name: string): string {
+  const value = headers[name];
+  return typeof value === 'string' ? value : '';
 }
 
 function unauthorized(): Answer {

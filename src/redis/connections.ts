@@ -1,5 +1,6 @@
 import { Redis, type RedisOptions } from 'ioredis';
 import { Secret } from '../secret.ts';
+import { corkPerTurn } from './corking.ts';
 
 export type RedisConnection = Redis;
 
@@ -53,6 +54,7 @@ export function connectRedis(
     }),
   );
   connection.on('error', onError);
+  corkPerTurn(connection);
   if (profile !== 'worker') {
     // Until the first connection stands commands may wait for it, so that a start does not depend on who is first.
     // From then on a command that cannot be sent now is refused now, instead of being sent at some later time.

@@ -8,6 +8,7 @@
  */
 import type { JobsOptions, Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
+import { claimsEnd } from '../producers/claim.ts';
 import { type PartitionKeys, PUBLISHED_CHANNEL, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
 import { type RawRecord, readRecord, type VerificationRecord } from '../producers/record.ts';
 import { type ResultEvent, resultEventOf } from '../producers/result.ts';
@@ -19,8 +20,6 @@ const BATCH = 200;
 const POLL_MS = 500;
 const ABANDONED_MS = 10_000;
 const CLAIM_EVERY_MS = 5_000;
-/** An idempotency key outlives its verification's record by a day. */
-const CLAIM_MARGIN_MS = 24 * 3600 * 1_000;
 
 export interface ForwarderDependencies {
   readonly partition: string;
@@ -186,9 +185,9 @@ export class Forwarder {
       resultsQueue(queue).addBulk(jobs(RESULT_JOB_OPTIONS)),
       hasWebhook ? webhookQueue(record.client).addBulk(jobs(WEBHOOK_JOB_OPTIONS)) : null,
       ...results.map(({ record }) => redis.publish(PUBLISHED_CHANNEL, `${record.id}.${record.sequence}`)),
-      ...results
-        .filter(({ record }) => record.final)
-        .map(({ record }) => redis.pexpire(record.claimKey, retentionMs + CLAIM_MARGIN_MS)),
+      ...[...claimsByClient(results.filter(({ record }) => record.final)).values()].map((claims) =>
+        claimsEnd(claims, retentionMs, redis),
+      ),
     ]);
     const ids = results.map(({ entryId }) => entryId);
     await redis.xdel(keys.outbox, ...ids);
@@ -210,6 +209,17 @@ export class Forwarder {
       error: asError(error),
     });
   }
+}
+
+/** A client's claims are in one slot. */
+function claimsByClient(results: readonly Published[]): Map<string, string[]> {
+  const claims = new Map<string, string[]>();
+  for (const { record } of results) {
+    const others = claims.get(record.client);
+    if (others) others.push(record.claimKey);
+    else claims.set(record.client, [record.claimKey]);
+  }
+  return claims;
 }
 
 function readEntry([entryId, fields]: StreamEntry, partition: string): Pick<Published, 'record' | 'type'> {

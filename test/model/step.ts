@@ -339,8 +339,9 @@ class Step {
       claim: '{idem-shop}:claim',
     };
     const id = ids[of];
-    const args = [id, LIFETIME_MS, '', 5_000, ...Object.entries(fields).flat()];
-    await acceptScript.run(seam.connection, [keys.record(id), keys.due], args);
+    const args = [id, LIFETIME_MS, '', 5_000, 3_600_000, ...Object.entries(fields).flat()];
+    const found = keys.ofReference('shop', REFERENCE);
+    await acceptScript.run(seam.connection, [keys.record(id), keys.due, found], args);
     const { codes } = this.#state.oracle;
     this.#change({ oracle: { ...this.#state.oracle, codes: of === 0 ? [code, codes[1]] : [codes[0], code] } });
   }

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
+import { claimDone, claimIt, claimsEnd } from '../../src/producers/claim.ts';
 import { claimKey, partitionKeys } from '../../src/producers/job.ts';
 import { bodyFor, CLIENT, startPipeline } from '../support/pipeline.ts';
 import { behaviours, startProviderServer } from '../support/provider-server.ts';
@@ -37,6 +38,23 @@ describe('an idempotency key', () => {
     expect(keys.join()).not.toContain('order-17-of-somebody');
     const claim = await world.redis.hgetall(claimKey(SHOP.id, 'order-17-of-somebody'));
     expect(JSON.stringify(claim)).not.toContain('order-17-of-somebody');
+  });
+
+  it('ends in time also when its verification was over before its acceptance had said that it is complete', async () => {
+    await using world = await startWorld();
+    const claimed = async (name: string): Promise<string> => {
+      const key = claimKey(SHOP.id, name);
+      await claimIt({ key, client: SHOP.id, fingerprint: 'print', id: `demo_${name}`, rate: null }, world.redis);
+      return key;
+    };
+    const [quick, slow, gone] = [await claimed('quick'), await claimed('slow'), claimKey(SHOP.id, 'gone')];
+    await claimsEnd([quick, gone], 5_000, world.redis);
+    await Promise.all([quick, slow, gone].map((key) => claimDone(key, world.redis)));
+    expect(await world.redis.pttl(quick)).toBeGreaterThan(24 * 3_600_000);
+    expect(await world.redis.pttl(slow)).toBe(-1);
+    await claimsEnd([slow], 5_000, world.redis);
+    expect(await world.redis.pttl(slow)).toBeLessThanOrEqual(24 * 3_600_000 + 5_000);
+    expect(await world.redis.exists(gone)).toBe(0);
   });
 
   it('is kept until its verification is final, and then for the retention and a day', async () => {

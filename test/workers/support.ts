@@ -107,8 +107,8 @@ export async function seed(redis: RedisConnection, given: Seed = {}): Promise<st
   };
   await acceptScript.run(
     redis,
-    [keys.record(id), keys.due],
-    [id, lifetimeMs, '', 5_000, ...Object.entries(fields).flat()],
+    [keys.record(id), keys.due, keys.ofReference('shop', reference)],
+    [id, lifetimeMs, '', 5_000, 3_600_000, ...Object.entries(fields).flat()],
   );
   return id;
 }

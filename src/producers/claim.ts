@@ -1,0 +1,57 @@
+/**
+ * The claim on an idempotency key: who holds it, for which verification, and for how long. It is made before anything is
+ * kept of a request, is done when the verification can be carried out, and ends some time after its verification has.
+ */
+import type { RedisConnection } from '../redis/connections.ts';
+import { Script } from '../redis/script.ts';
+import { clientRateKey } from './job.ts';
+
+/** A claim is taken over after this; a 409 therefore ends within 30 s even if the accepting process died. */
+const STALE_MS = 10_000;
+/** A claim whose verification never came to be is forgotten after this. */
+const UNFINISHED_MS = 7 * 24 * 3600 * 1_000;
+/** An idempotency key outlives its verification's record by a day. */
+const MARGIN_MS = 24 * 3600 * 1_000;
+
+/** No window of `perMs` sees more than `max`. */
+export interface RateLimit {
+  readonly max: number;
+  readonly perMs: number;
+}
+
+export interface Claim {
+  readonly key: string;
+  readonly client: string;
+  /** What tells the same request from another one under the same key. */
+  readonly fingerprint: string;
+  /** The verification that it is for, if it is new. */
+  readonly id: string;
+  /** What the client may bring of new work; null: any number. */
+  readonly rate: RateLimit | null;
+}
+
+/** With the id of the verification that holds the key; with `limited`, the ms until a new claim may be made. */
+export type Claimed = [outcome: 'new' | 'resume' | 'in_progress' | 'done' | 'mismatch' | 'limited', id: string];
+
+const claimScript = Script.fromFiles(new URL('./claim.lua', import.meta.url));
+const doneScript = Script.fromFiles(new URL('./claim-done.lua', import.meta.url));
+const endsScript = Script.fromFiles(new URL('./claim-ends.lua', import.meta.url));
+
+export async function claimIt({ key, client, fingerprint, id, rate }: Claim, redis: RedisConnection): Promise<Claimed> {
+  const { max, perMs } = rate ?? { max: 0, perMs: 0 };
+  return (await claimScript.run(
+    redis,
+    [key, clientRateKey(client)],
+    [fingerprint, id, STALE_MS, UNFINISHED_MS, max, perMs],
+  )) as Claimed;
+}
+
+/** The verification is in the journal and its job in the queue: whoever repeats the request gets its answer. */
+export async function claimDone(key: string, redis: RedisConnection): Promise<void> {
+  await doneScript.run(redis, [key], []);
+}
+
+/** Their verifications, all of one client, have ended and are kept for `retentionMs`. */
+export async function claimsEnd(keys: string[], retentionMs: number, redis: RedisConnection): Promise<void> {
+  await endsScript.run(redis, keys, [retentionMs + MARGIN_MS]);
+}
