@@ -20,8 +20,7 @@ async function watch({ config, provider, json }: { config?: string; provider?: s
     const subscriber = connectRedis(settings, 'worker', {
       onError: (error) => console.error(`redis: ${error.message}`),
     });
-    subscriber.on('message', async (_channel: string, message: string) => {
-      const id = message.slice(0, message.lastIndexOf('.'));
+    const show = async (id: string): Promise<void> => {
       if (provider !== undefined && partitionOf(id) !== provider) return;
       try {
         const resource = await readResource(redis, id);
@@ -30,6 +29,9 @@ async function watch({ config, provider, json }: { config?: string; provider?: s
       } catch (error) {
         console.error(error instanceof Error ? error.message : error);
       }
+    };
+    subscriber.on('message', async (_channel: string, message: string) => {
+      for (const published of message.split(' ')) await show(published.slice(0, published.lastIndexOf('.')));
     });
     await subscriber.subscribe(PUBLISHED_CHANNEL);
     if (!json) console.error(colors.dim('watching for results, until Ctrl-C'));

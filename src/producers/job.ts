@@ -116,7 +116,7 @@ export function clientRateKey(client: string): string {
   return `{idem-${client}}:rate`;
 }
 
-/** Where published revisions are announced to waiting callers, as `<id>.<sequence>`. */
+/** Where published revisions are announced to waiting callers, as `<id>.<sequence>`, with spaces between. */
 export const PUBLISHED_CHANNEL = 'otp-published';
 
 /** Options of every verification and inquiry job: gone when done, kept for a week when it was not ours to run. */

@@ -32,7 +32,7 @@ export class Waiting {
     this.#subscriber.on('error', (error: Error) => this.#failed(error));
     this.#subscriber.on('ready', () => void this.#subscribe());
     this.#subscriber.on('message', (_channel: string, message: string) => {
-      this.#wake(message.slice(0, message.lastIndexOf('.')));
+      for (const published of message.split(' ')) this.#wake(published.slice(0, published.lastIndexOf('.')));
     });
   }
 

@@ -1,85 +1,102 @@
--- Applies one decided change to the revision it was decided on: the record, its place in the due set, the
--- transaction's own record and the result to publish, in one step.
+-- Applies one decided change to the revision it was decided on: the record, its place in the sets, the transaction's own
+-- record and the result to publish, in one step. What the record holds is known to whoever decided, so that little is
+-- read here; see change.ts.
 -- KEYS: 1 record, 2 due set, 3 outbox, 4 transaction (reference), 5 awaiting set, 6 review set, 7 epoch
--- ARGV: 1 verification id, 2 expected revision, 3 the change as JSON:
---   set {field: value}, clear [field], dueAt (0: nothing more is due, -1: as it is), publish (event type or ''), retentionMs,
---   fenced (true: only while the journal is known to be whole, because the change believes that nothing was sent),
---   history (JSON lines), reference { set, clear, refund (0 or 1), release, forget, hold (bool) }
--- Returns { 1, now }, or when the record has moved on { 0, now, record }, or while the journal is recovering { 2, now }
+-- ARGV: 1 verification id, 2 expected revision,
+--   3 '1': only while the journal is known to be whole, because the change believes that nothing was sent,
+--   4 due at (0: nothing more is due, -1: as it is), 5 awaiting since ('': not, 'out': not any more),
+--   6 review ('in', 'out' or '': as it is), 7 event type to publish or '', 8 the record to publish, as JSON,
+--   9 who forwards it by himself, 10 history as JSON lines, 11 ms for which is kept what has ended,
+--   12 words: 'ends', the record; 'hold', 'release', 'forget', its transaction; 13 attempts given back to the transaction,
+--   14 to 17 how many of each follow: record fields and values, record fields to clear, the same two of the transaction
+-- Returns { 1, now, outbox entry or '' }, or when the record has moved on { 0, now, record }, or while the journal is
+--   recovering { 2, now }
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local id, change = ARGV[1], cjson.decode(ARGV[3])
+local id = ARGV[1]
 
-if redis.call('HGET', KEYS[1], 'revision') ~= ARGV[2] then
-  return { 0, now, redis.call('HGETALL', KEYS[1]) }
-end
-if change.fenced then
+local found = redis.call('HMGET', KEYS[1], 'revision', 'history')
+if found[1] ~= ARGV[2] then return { 0, now, redis.call('HGETALL', KEYS[1]) } end
+if ARGV[3] == '1' then
   local server = currentServer()
   if (redis.call('HGET', KEYS[7], 'server') or server) ~= server then return { 2, now } end
 end
-redis.call('HINCRBY', KEYS[1], 'revision', 1)
-redis.call('HSET', KEYS[1], 'updatedAt', now)
-for field, value in pairs(change.set) do redis.call('HSET', KEYS[1], field, value) end
-for _, field in ipairs(change.clear) do redis.call('HDEL', KEYS[1], field) end
-if change.history ~= '' then
-  redis.call('HSET', KEYS[1], 'history', (redis.call('HGET', KEYS[1], 'history') or '') .. change.history)
+
+local from = 18
+local function take(count)
+  local list = { unpack(ARGV, from, from + count - 1) }
+  from = from + count
+  return list
 end
+local set, clear = take(tonumber(ARGV[14])), take(tonumber(ARGV[15]))
+redis.call('HSET', KEYS[1], 'updatedAt', now, 'history', (found[2] or '') .. ARGV[10], unpack(set))
+if #clear > 0 then redis.call('HDEL', KEYS[1], unpack(clear)) end
+local function isTodo(word) return string.find(ARGV[12], word, 1, true) end
+if isTodo('ends') then redis.call('PEXPIRE', KEYS[1], ARGV[11]) end
 
-if change.dueAt > 0 then redis.call('ZADD', KEYS[2], change.dueAt, id)
-elseif change.dueAt == 0 then redis.call('ZREM', KEYS[2], id) end
-local standing = redis.call('HMGET', KEYS[1], 'state', 'awaitingSince', 'needsReview')
-if standing[1] == 'awaiting' then redis.call('ZADD', KEYS[5], standing[2], id) else redis.call('ZREM', KEYS[5], id) end
-if standing[3] then redis.call('ZADD', KEYS[6], 'NX', now, id) else redis.call('ZREM', KEYS[6], id) end
+if ARGV[4] == '0' then redis.call('ZREM', KEYS[2], id)
+elseif ARGV[4] ~= '-1' then redis.call('ZADD', KEYS[2], ARGV[4], id) end
+if ARGV[5] == 'out' then redis.call('ZREM', KEYS[5], id)
+elseif ARGV[5] ~= '' then redis.call('ZADD', KEYS[5], ARGV[5], id) end
+if ARGV[6] == 'in' then redis.call('ZADD', KEYS[6], 'NX', now, id)
+elseif ARGV[6] == 'out' then redis.call('ZREM', KEYS[6], id) end
 
-local reference = change.reference
-if reference.forget then
+local setOfReference, clearOfReference = take(tonumber(ARGV[16])), take(tonumber(ARGV[17]))
+if isTodo('forget') then
   redis.call('DEL', KEYS[4])
-else
-  if reference.hold then
+elseif isTodo('hold') or isTodo('release') or #setOfReference > 0 then
+  local fields = redis.call('HGETALL', KEYS[4])
+  local known = {}
+  for index = 1, #fields, 2 do known[fields[index]] = fields[index + 1] end
+  local gone = {}
+  local function put(field, value)
+    known[field] = value
+    setOfReference[#setOfReference + 1] = field
+    setOfReference[#setOfReference + 1] = value
+  end
+  local function drop(field)
+    known[field] = nil
+    gone[#gone + 1] = field
+  end
+
+  if isTodo('hold') then
     -- Somebody else may have it in hand already: then this one is next, and no third one comes between.
-    local holder = redis.call('HGET', KEYS[4], 'holder')
-    if not holder then redis.call('HSET', KEYS[4], 'holder', id, 'last', id)
-    elseif holder ~= id then redis.call('HSET', KEYS[4], 'next:' .. id, '1') end
-    redis.call('HINCRBY', KEYS[4], 'used', 1)
+    if not known.holder then
+      put('holder', id)
+      put('last', id)
+    elseif known.holder ~= id then put('next:' .. id, '1') end
+    put('used', tonumber(known.used or '0') + 1)
     redis.call('PERSIST', KEYS[4])
   end
-  for field, value in pairs(reference.set) do redis.call('HSET', KEYS[4], field, value) end
-  -- Only who holds it gives it back: a code sent anew has forgotten what was used up, and who held it then.
-  if reference.release then redis.call('HDEL', KEYS[4], 'next:' .. id) end
-  if reference.release and redis.call('HGET', KEYS[4], 'holder') == id then
-    for _, field in ipairs(reference.clear) do
-      local code = redis.call('HGET', KEYS[4], field)
-      if code and cjson.decode(code).id == id then redis.call('HDEL', KEYS[4], field) end
-    end
-    if reference.refund > 0 then redis.call('HINCRBY', KEYS[4], 'used', -reference.refund) end
-    local heir = nil
-    for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do heir = heir or string.match(field, '^next:(.+)$') end
-    if heir then
-      redis.call('HSET', KEYS[4], 'holder', heir)
-      redis.call('HDEL', KEYS[4], 'next:' .. heir)
-    else
-      redis.call('HDEL', KEYS[4], 'holder')
+  if isTodo('release') then
+    if known['next:' .. id] then drop('next:' .. id) end
+    -- Only who holds it gives it back: a code sent anew has forgotten what was used up, and who held it then.
+    if known.holder == id then
+      for _, field in ipairs(clearOfReference) do
+        if known[field] and cjson.decode(known[field]).id == id then drop(field) end
+      end
+      if ARGV[13] ~= '0' then put('used', tonumber(known.used or '0') - ARGV[13]) end
+      local heir = nil
+      for index = 1, #fields, 2 do
+        if known[fields[index]] then heir = heir or string.match(fields[index], '^next:(.+)$') end
+      end
+      if heir then
+        put('holder', heir)
+        drop('next:' .. heir)
+      else
+        drop('holder')
+      end
     end
   end
+  if #setOfReference > 0 then redis.call('HSET', KEYS[4], unpack(setOfReference)) end
+  if #gone > 0 then redis.call('HDEL', KEYS[4], unpack(gone)) end
   -- What nobody holds ends in time, also where a code sent anew had it forgotten and this change has made it again.
-  if reference.release and redis.call('HEXISTS', KEYS[4], 'holder') == 0 then
-    redis.call('PEXPIRE', KEYS[4], change.retentionMs)
-  end
+  if isTodo('release') and not known.holder then redis.call('PEXPIRE', KEYS[4], ARGV[11]) end
 end
 
-if change.publish ~= '' then
-  local sequence = redis.call('HINCRBY', KEYS[1], 'sequence', 1)
-  -- The outbox carries a snapshot: by the time it is forwarded the record may have moved on.
-  local entry = { 'id', id, 'type', change.publish }
-  local names = { 'operation', 'client', 'reference', 'createdAt', 'updatedAt', 'expiresAt', 'head', 'claim', 'state',
-    'sequence', 'final', 'otp', 'transaction', 'reason', 'nextStep', 'providerCode', 'attemptsRemaining', 'needsReview', 'details' }
-  for index, value in ipairs(redis.call('HMGET', KEYS[1], unpack(names))) do
-    if value then
-      entry[#entry + 1] = names[index]
-      entry[#entry + 1] = value
-    end
-  end
-  redis.call('XADD', KEYS[3], '*', unpack(entry))
+-- The outbox carries a snapshot: by the time it is forwarded the record may have moved on.
+local entry = ''
+if ARGV[7] ~= '' then
+  entry = redis.call('XADD', KEYS[3], '*', 'id', id, 'type', ARGV[7], 'at', now, 'by', ARGV[9], 'record', ARGV[8])
 end
-if change.set.final == '1' then redis.call('PEXPIRE', KEYS[1], change.retentionMs) end
-return { 1, now }
+return { 1, now, entry }

@@ -21,7 +21,7 @@ import type {
 import { Secret } from '../secret.ts';
 import type { Facts } from './change.ts';
 import type { Evidence } from './decide.ts';
-import { type Journal, RECOVERING_AGAIN_MS } from './journal.ts';
+import { type Journal, type Published, RECOVERING_AGAIN_MS } from './journal.ts';
 import type { Sessions, Tokens } from './sessions.ts';
 import { newStamp } from './stamp.ts';
 import { type Reply, type Transport, timeToldIn } from './transport.ts';
@@ -47,8 +47,8 @@ export interface AttemptDependencies {
   sealDetails(client: string, details: unknown): Promise<string>;
   /** Holds back the partition's queue (or its inquiries) for a while. */
   slowDown(queue: 'verification' | 'inquiry', forMs: number): Promise<void>;
-  /** A result stands in the outbox. */
-  published(): void;
+  /** A result stands in the outbox, put there by this process. */
+  published(result: Published): void;
   /** The provider has other names for this transaction, by which a callback may come. */
   remember?(identifiers: readonly string[], reference: string): Promise<void>;
 }
@@ -157,7 +157,7 @@ export async function conclude(
   deps: Pick<AttemptDependencies, 'journal' | 'sessions' | 'sealDetails' | 'slowDown' | 'published' | 'remember'>,
 ): Promise<Next> {
   const { verdict, published } = await deps.journal.apply(record, evidence, facts, deps.sealDetails);
-  if (published !== null) deps.published();
+  if (published !== null) deps.published(published);
   if (verdict === null) return { do: 'later', at: deps.journal.now() + RECOVERING_AGAIN_MS };
   if (verdict.do === 'nothing' || verdict.do === 'contradict') return { do: 'finish' };
   if (verdict.identifiers) await deps.remember?.(verdict.identifiers, record.reference);

@@ -3,7 +3,7 @@
  * one step or not at all. Pure.
  */
 import { JOB_SEEN_WITHIN_MS } from '../producers/accept.ts';
-import type { HistoryEntry, VerificationRecord } from '../producers/record.ts';
+import type { HistoryEntry, RawRecord, VerificationRecord } from '../producers/record.ts';
 import type { Evidence, Policy, Situation, Verdict } from './decide.ts';
 
 /** After the time-out an answer may still be on its way to us for so long. */
@@ -28,12 +28,13 @@ export interface ChangeSettings {
   readonly sealedDetails: string | null;
 }
 
-/** As apply.lua reads it; every value is text, as the hash will hold it. */
+/** Every value is text, as the hash will hold it. */
 export interface Change {
   set: Record<string, string>;
   clear: string[];
   /** 0: nothing more is due. */
   dueAt: number;
+  /** Type of the result to publish, or ''. */
   publish: string;
   retentionMs: number;
   /** Believes that nothing was sent: holds only while the journal is known to be whole. */
@@ -145,7 +146,7 @@ export function changeOf(
   const { now } = situation;
   const begun = before.state === 'sending' || before.state === 'awaiting';
   const change: Change = {
-    set: {},
+    set: { revision: String(before.revision + 1) },
     clear: ['token', 'owner', 'notBefore'],
     dueAt: 0,
     publish: '',
@@ -269,6 +270,66 @@ export function changeOf(
     entry.transaction = standing.transaction;
     if (standing.reason !== null) entry.reason = standing.reason;
   }
+  if (change.publish !== '') change.set.sequence = String(before.sequence + 1);
   change.history = `${JSON.stringify(entry satisfies Record<string, unknown> as HistoryEntry)}\n`;
   return change;
+}
+
+/** The change as apply.lua takes it. `forwarder` is who publishes the result without being told. */
+export function argumentsOf(change: Change, before: VerificationRecord, forwarder: string): (string | number)[] {
+  const { set, clear, reference, publish } = change;
+  const isAwaiting = (set.state ?? before.state) === 'awaiting';
+  const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
+  const todo = [set.final === '1' && 'ends', reference.hold && 'hold', reference.release && 'release'];
+  const lists = [Object.entries(set).flat(), clear, Object.entries(reference.set).flat(), reference.clear];
+  return [
+    before.id,
+    before.revision,
+    change.fenced ? '1' : '',
+    change.dueAt,
+    isAwaiting ? (set.awaitingSince ?? before.awaitingSince) : before.state === 'awaiting' ? 'out' : '',
+    isInReview ? 'in' : before.needsReview ? 'out' : '',
+    publish,
+    publish === '' ? '' : JSON.stringify(snapshotOf(change, before)),
+    forwarder,
+    change.history,
+    change.retentionMs,
+    [...todo, reference.forget && 'forget'].filter(Boolean).join(' '),
+    reference.refund,
+    ...lists.map(({ length }) => length),
+    ...lists.flat(),
+  ];
+}
+
+/** What a result is made of, as the record will hold it when the change is written; but for the time of the writing. */
+export function snapshotOf({ set, clear }: Change, before: VerificationRecord): RawRecord {
+  const { metadata, amount, traceparent, standing } = before;
+  const held: Record<string, string | null | undefined> = {
+    operation: before.operation,
+    client: before.client,
+    reference: before.reference,
+    createdAt: String(before.createdAt),
+    expiresAt: String(before.expiresAt),
+    head: JSON.stringify({ metadata, amount, ...(traceparent === null ? {} : { traceparent }) }),
+    claim: before.claimKey,
+    state: before.state,
+    final: before.final ? '1' : null,
+    otp: standing?.otp,
+    transaction: standing?.transaction,
+    reason: standing?.reason,
+    nextStep: standing?.nextStep,
+    providerCode: standing?.providerCode,
+    attemptsRemaining: before.attemptsRemaining === null ? null : String(before.attemptsRemaining),
+    needsReview: before.needsReview ? '1' : null,
+    details: before.sealedDetails,
+  };
+  const snapshot: Record<string, string> = { sequence: String(before.sequence) };
+  for (const [field, value] of Object.entries(held)) {
+    if (typeof value === 'string' && !clear.includes(field)) snapshot[field] = value;
+  }
+  for (const field of ['sequence', ...Object.keys(held)]) {
+    const value = set[field];
+    if (value !== undefined) snapshot[field] = value;
+  }
+  return snapshot;
 }

@@ -1,35 +1,36 @@
 /**
- * From the outbox of a partition to the results queues and the queues of the webhooks, in batches. An entry is acknowledged after it was published, so
- * a crash between the two repeats it and never loses it; the job's id is the result's id, so a repeat is dropped while
- * the first is still there, and consumers drop the rest by sequence.
+ * From the outbox of a partition to the results queues and the queues of the webhooks, in batches. An entry is taken out
+ * after it was published, so a crash between the two repeats it and never loses it; the job's id is the result's id, so a
+ * repeat is dropped while the first is still there, and consumers drop the rest by sequence.
  *
- * Each worker process reads as a consumer of one group: whoever decided a result nudges its own forwarder, a poll picks
- * up what a dead process left unread, a claim what it left unacknowledged.
+ * Whoever has decided a result has it in hand and forwards it without reading it again. What stands there for whom nobody
+ * vouches any more, or for longer than forwarding takes, is picked up by a poll.
  */
 import type { JobsOptions, Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
 import { claimsEnd } from '../producers/claim.ts';
 import { type PartitionKeys, PUBLISHED_CHANNEL, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
-import { type RawRecord, readRecord, type VerificationRecord } from '../producers/record.ts';
+import { type RawRecord, readRecord } from '../producers/record.ts';
 import { type ResultEvent, resultEventOf } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import type { Published } from './journal.ts';
 import { WEBHOOK_JOB_OPTIONS } from './webhooks.ts';
 
-const GROUP = 'forwarders';
 const BATCH = 200;
 const POLL_MS = 500;
 const ABANDONED_MS = 10_000;
-const CLAIM_EVERY_MS = 5_000;
+const LOOK_FOR_ABANDONED_MS = 5_000;
 
 export interface ForwarderDependencies {
   readonly partition: string;
   readonly keys: PartitionKeys;
   readonly redis: RedisConnection;
-  readonly worker: string;
   readonly retentionMs: number;
   readonly events: EventBus;
-  /** Unacknowledged for so long, 10 s by default: whoever read it is gone. */
+  /** In the outbox for so long, 10 s by default: whoever decided it could not forward it. */
   readonly abandonedMs?: number;
+  /** By the clock of Redis. */
+  now(): number;
   /** A client may have its own results queue, a key to which its details are sealed, and an endpoint to be told at. */
   client(id: string): {
     readonly resultsQueue?: string | undefined;
@@ -42,10 +43,7 @@ export interface ForwarderDependencies {
 
 type StreamEntry = [entryId: string, fields: string[]];
 
-interface Published {
-  readonly entryId: string;
-  readonly record: VerificationRecord;
-  readonly type: string;
+interface Outgoing extends Published {
   readonly queue: string;
   readonly hasWebhook: boolean;
   readonly event: ResultEvent;
@@ -54,106 +52,112 @@ interface Published {
 export class Forwarder {
   readonly #deps: ForwarderDependencies;
   #timer: NodeJS.Timeout | null = null;
+  readonly #unreadable = new Set<string>();
+  #decided: Published[] = [];
   #round: Promise<void> | null = null;
-  #again = false;
-  #closed = false;
-  #lastClaim = 0;
+  #poll: Promise<void> | null = null;
+  #lookedForAbandonedAt = Number.NEGATIVE_INFINITY;
 
   constructor(deps: ForwarderDependencies) {
     this.#deps = deps;
   }
 
-  async start(): Promise<void> {
-    await this.#makeGroup();
-    this.#timer = setInterval(() => this.nudge(), POLL_MS);
-    this.nudge();
+  start(): void {
+    this.#timer = setInterval(() => void this.#takeTurn(), POLL_MS);
+    this.#lookForLeftovers();
   }
 
-  /** Something stands in the outbox. Many nudges in one turn make one round. */
-  nudge(): void {
-    if (this.#closed) return;
-    this.#again = true;
-    this.#round ??= this.#run().finally(() => {
+  /** This process has put it into the outbox. What comes in one turn of the event loop, or meanwhile, goes together. */
+  published(result: Published): void {
+    this.#decided.push(result);
+    this.#round ??= this.#forwardDecided().finally(() => {
       this.#round = null;
-      if (this.#again) this.nudge(); // it came while this round was at its last step
     });
   }
 
   /** Forwards what is there, then stops. */
   async close(): Promise<void> {
     if (this.#timer) clearInterval(this.#timer);
-    this.nudge();
     while (this.#round) await this.#round;
-    this.#closed = true;
+    this.#lookForLeftovers();
+    await this.#poll;
   }
 
-  async #run(): Promise<void> {
-    try {
-      await Promise.resolve(); // the rest of this turn's results come along
-      while (this.#again) {
-        this.#again = false;
-        for (;;) {
-          const entries = await this.#unread();
-          if (entries.length === 0) break;
-          await this.#forward(entries);
-        }
-      }
-      if (Date.now() - this.#lastClaim > CLAIM_EVERY_MS) {
-        this.#lastClaim = Date.now();
-        await this.#forward(await this.#abandoned());
-      }
-    } catch (error) {
-      this.#again = false; // the poll tries again; unacknowledged entries are claimed again, nothing is lost
-      this.#tell(error);
-      // A Redis that has lost everything has also lost the group.
-      if (asError(error).message.startsWith('NOGROUP')) await this.#makeGroup().catch((fault) => this.#tell(fault));
-    }
+  async #forwardDecided(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    while (this.#decided.length > 0) await this.#forward(this.#decided.splice(0, BATCH));
   }
 
-  async #makeGroup(): Promise<void> {
+  /** One worker at a time is enough. */
+  async #takeTurn(): Promise<void> {
     const { redis, keys } = this.#deps;
     try {
-      await redis.xgroup('CREATE', keys.outbox, GROUP, '0', 'MKSTREAM');
+      const mine = await redis.set(`${keys.outbox}:turn`, '1', 'PX', Math.round(POLL_MS * 0.9), 'NX');
+      if (mine === 'OK') this.#lookForLeftovers();
     } catch (error) {
-      if (!asError(error).message.startsWith('BUSYGROUP')) throw error;
+      this.#tell(error);
     }
   }
 
-  async #unread(): Promise<StreamEntry[]> {
-    const { redis, keys, worker } = this.#deps;
-    const reply = (await redis.xreadgroup('GROUP', GROUP, worker, 'COUNT', BATCH, 'STREAMS', keys.outbox, '>')) as
-      | [string, StreamEntry[]][]
-      | null;
-    return reply?.[0]?.[1] ?? [];
+  #lookForLeftovers(): void {
+    this.#poll ??= this.#forwardLeftovers()
+      .catch((error: unknown) => this.#tell(error)) // the next poll tries again; nothing is lost
+      .finally(() => {
+        this.#poll = null;
+      });
   }
 
-  async #abandoned(): Promise<StreamEntry[]> {
-    const { redis, keys, worker, abandonedMs = ABANDONED_MS } = this.#deps;
-    const reply = (await redis.xautoclaim(keys.outbox, GROUP, worker, abandonedMs, '0', 'COUNT', BATCH)) as [
-      string,
-      StreamEntry[],
-    ];
-    return reply[1].filter(([, fields]) => fields !== null);
-  }
-
-  /** What one client's queue refuses, or nobody can read, stays unacknowledged and holds back nothing else. */
-  async #forward(entries: readonly StreamEntry[]): Promise<void> {
-    const byDestination = new Map<string, [Published, ...Published[]]>();
-    for (const entry of entries) {
-      try {
-        const result = this.#read(entry);
-        const destination = `${result.queue} ${result.hasWebhook ? result.record.client : ''}`;
-        const others = byDestination.get(destination);
-        if (others) others.push(result);
-        else byDestination.set(destination, [result]);
-      } catch (error) {
-        this.#tell(error);
+  async #forwardLeftovers(): Promise<void> {
+    const { redis, keys, now, abandonedMs = ABANDONED_MS } = this.#deps;
+    const abandonedBefore = this.#mayBeAbandoned() ? now() - abandonedMs : 0;
+    const alive = new Map<string, boolean>();
+    for (let from = '-'; ; ) {
+      const entries = await redis.xrange(keys.outbox, from, '+', 'COUNT', BATCH);
+      for (const owner of new Set(entries.map(ownerOf))) {
+        if (!alive.has(owner)) alive.set(owner, (await redis.exists(keys.heartbeat(owner))) === 1);
       }
+      const leftovers = entries.filter((entry) => !alive.get(ownerOf(entry)) || timeOf(entry) <= abandonedBefore);
+      await this.#forward(leftovers.flatMap((entry) => this.#read(entry)));
+      const last = entries.at(-1);
+      if (last === undefined || entries.length < BATCH) return;
+      from = `(${last[0]}`;
+    }
+  }
+
+  /** Now and then also what a living worker has not got rid of: its own queue may have refused it. */
+  #mayBeAbandoned(): boolean {
+    if (performance.now() - this.#lookedForAbandonedAt < LOOK_FOR_ABANDONED_MS) return false;
+    this.#lookedForAbandonedAt = performance.now();
+    return true;
+  }
+
+  /** Nothing of one that nobody can read: it is told once and stays where it is, for a person to see. */
+  #read(entry: StreamEntry): Published[] {
+    const [entryId] = entry;
+    if (this.#unreadable.has(entryId)) return [];
+    try {
+      return [readEntry(entry, this.#deps.partition)];
+    } catch (error) {
+      this.#unreadable.add(entryId);
+      this.#tell(error);
+      return [];
+    }
+  }
+
+  /** What one client's queue refuses stays in the outbox and holds back nothing else. */
+  async #forward(results: readonly Published[]): Promise<void> {
+    const byDestination = new Map<string, [Outgoing, ...Outgoing[]]>();
+    for (const result of results) {
+      const outgoing = this.#outgoing(result);
+      const destination = `${outgoing.queue} ${outgoing.hasWebhook ? result.record.client : ''}`;
+      const others = byDestination.get(destination);
+      if (others) others.push(outgoing);
+      else byDestination.set(destination, [outgoing]);
     }
     await Promise.all(
-      [...byDestination.values()].map(async (results) => {
+      [...byDestination.values()].map(async (together) => {
         try {
-          await this.#publish(results);
+          await this.#publish(together);
         } catch (error) {
           this.#tell(error);
         }
@@ -161,22 +165,15 @@ export class Forwarder {
     );
   }
 
-  #read(entry: StreamEntry): Published {
-    const { partition, client } = this.#deps;
-    const { record, type } = readEntry(entry, partition);
-    const { resultsQueue = RESULTS_QUEUE, sealedToClient, hasWebhook } = client(record.client);
-    return {
-      entryId: entry[0],
-      record,
-      type,
-      queue: resultsQueue,
-      hasWebhook,
-      event: resultEventOf(record, type, record.client, sealedToClient),
-    };
+  #outgoing(result: Published): Outgoing {
+    const { record, type } = result;
+    const { resultsQueue = RESULTS_QUEUE, sealedToClient, hasWebhook } = this.#deps.client(record.client);
+    const event = resultEventOf(record, type, record.client, sealedToClient);
+    return { ...result, queue: resultsQueue, hasWebhook, event };
   }
 
   /** All of them go to the same places. */
-  async #publish(results: readonly [Published, ...Published[]]): Promise<void> {
+  async #publish(results: readonly [Outgoing, ...Outgoing[]]): Promise<void> {
     const { redis, keys, partition, retentionMs, events, resultsQueue, webhookQueue } = this.#deps;
     const [{ queue, hasWebhook, record }] = results;
     const jobs = (options: JobsOptions): { name: string; data: ResultEvent; opts: JobsOptions }[] =>
@@ -184,14 +181,12 @@ export class Forwarder {
     await Promise.all([
       resultsQueue(queue).addBulk(jobs(RESULT_JOB_OPTIONS)),
       hasWebhook ? webhookQueue(record.client).addBulk(jobs(WEBHOOK_JOB_OPTIONS)) : null,
-      ...results.map(({ record }) => redis.publish(PUBLISHED_CHANNEL, `${record.id}.${record.sequence}`)),
+      redis.publish(PUBLISHED_CHANNEL, results.map(({ record }) => `${record.id}.${record.sequence}`).join(' ')),
       ...[...claimsByClient(results.filter(({ record }) => record.final)).values()].map((claims) =>
         claimsEnd(claims, retentionMs, redis),
       ),
     ]);
-    const ids = results.map(({ entryId }) => entryId);
-    await redis.xdel(keys.outbox, ...ids);
-    await redis.xack(keys.outbox, GROUP, ...ids);
+    await redis.xdel(keys.outbox, ...results.map(({ entryId }) => entryId));
     for (const { record, type } of results) {
       const { id, traceparent, sequence, createdAt, updatedAt } = record;
       const sinceAcceptedMs = sequence === 1 ? updatedAt - createdAt : null;
@@ -212,7 +207,7 @@ export class Forwarder {
 }
 
 /** A client's claims are in one slot. */
-function claimsByClient(results: readonly Published[]): Map<string, string[]> {
+function claimsByClient(results: readonly Outgoing[]): Map<string, string[]> {
   const claims = new Map<string, string[]>();
   for (const { record } of results) {
     const others = claims.get(record.client);
@@ -222,10 +217,31 @@ function claimsByClient(results: readonly Published[]): Map<string, string[]> {
   return claims;
 }
 
-function readEntry([entryId, fields]: StreamEntry, partition: string): Pick<Published, 'record' | 'type'> {
-  const raw: Record<string, string> = {};
-  for (let index = 0; index + 1 < fields.length; index += 2) raw[fields[index] as string] = fields[index + 1] as string;
-  const record = readRecord(raw.id ?? '', partition, raw as RawRecord);
+function readEntry(entry: StreamEntry, partition: string): Published {
+  const [entryId] = entry;
+  const { id = '', type = '', at = '', record: snapshot = '' } = fieldsOf(entry);
+  let raw: RawRecord;
+  try {
+    raw = { ...(JSON.parse(snapshot) as RawRecord), updatedAt: at };
+  } catch {
+    throw new Error(`the outbox of ${partition} holds an entry that is none of ours: ${entryId}`);
+  }
+  const record = readRecord(id, partition, raw);
   if (record === null) throw new Error(`the outbox of ${partition} holds an entry without a state: ${entryId}`);
-  return { record, type: raw.type ?? '' };
+  return { entryId, record, type };
+}
+
+function fieldsOf([, flat]: StreamEntry): Readonly<Record<string, string>> {
+  const fields: Record<string, string> = {};
+  for (let index = 0; index + 1 < flat.length; index += 2) fields[flat[index] as string] = flat[index + 1] as string;
+  return fields;
+}
+
+function ownerOf(entry: StreamEntry): string {
+  return fieldsOf(entry).by ?? '';
+}
+
+/** Unix ms: an entry's id begins with it. */
+function timeOf([entryId]: StreamEntry): number {
+  return Number.parseInt(entryId, 10);
 }

@@ -8,7 +8,17 @@ import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers
 import { RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
-import { changeOf, eventOf, type Facts, IN_FLIGHT_GRACE_MS, overtaken, situationOf } from './change.ts';
+import {
+  argumentsOf,
+  type Change,
+  changeOf,
+  eventOf,
+  type Facts,
+  IN_FLIGHT_GRACE_MS,
+  overtaken,
+  situationOf,
+  snapshotOf,
+} from './change.ts';
 import { decide, type Evidence, type Policy, type Verdict } from './decide.ts';
 
 /** A worker whose heartbeat is older than this is dead to the others; its attempts become unknown, never sent again. */
@@ -90,7 +100,15 @@ export interface Applied {
   /** Null: the journal is recovering, and what nothing was sent for must wait. */
   readonly verdict: Verdict | null;
   readonly before: VerificationRecord;
-  readonly published: string | null;
+  readonly published: Published | null;
+}
+
+/** A result as it stands in the outbox. */
+export interface Published {
+  readonly entryId: string;
+  readonly type: string;
+  /** The record as of this result, without its history. */
+  readonly record: VerificationRecord;
 }
 
 export class Journal {
@@ -414,14 +432,14 @@ export class Journal {
           this.keys.review,
           this.keys.epoch,
         ],
-        [before.id, before.revision, JSON.stringify(change)],
+        argumentsOf(change, before, this.#worker),
       )) as [number, number, unknown];
       this.#sawClock(now);
       if (applied === RECOVERING) return { verdict: null, before, published: null };
       if (applied === APPLIED) {
         said(verdict);
         this.#tell(verdict, before, evidence);
-        return { verdict, before, published: change.publish === '' ? null : change.publish };
+        return { verdict, before, published: this.#publishedBy(change, before, now, String(current)) };
       }
       const moved = readRecord(before.id, this.#settings.partition, asObject(current));
       if (ofKnownAttempt && !writtenBack && (moved === null || moved.attempts < record.attempts)) {
@@ -456,6 +474,13 @@ export class Journal {
       this.#events.emit('machinery:failed', { where: `sealing the details of ${id}`, error: asError(error) });
       return null;
     }
+  }
+
+  #publishedBy(change: Change, before: VerificationRecord, now: number, entryId: string): Published | null {
+    if (change.publish === '') return null;
+    const raw = { ...snapshotOf(change, before), updatedAt: String(now) };
+    const record = readRecord(before.id, before.partition, raw);
+    return record && { entryId, type: change.publish, record };
   }
 
   #tell(verdict: Verdict, before: VerificationRecord, evidence: Evidence): void {

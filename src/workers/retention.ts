@@ -83,8 +83,8 @@ export class Retention {
     const { redis, partitions } = this.#deps;
     try {
       for (const partition of partitions) {
-        const { outbox, workers, epoch, audit } = partitionKeys(partition);
-        await script.run(redis, [outbox, workers, epoch, audit], [GONE_AFTER_MS + lossWindowMs, auditMs]);
+        const { workers, epoch, audit } = partitionKeys(partition);
+        await script.run(redis, [workers, epoch, audit], [GONE_AFTER_MS + lossWindowMs, auditMs]);
       }
       for (const queue of this.#ofPartitions) await queue.clean(failedJobsMs, 0, 'failed');
       for (const queue of this.#ofResults) {

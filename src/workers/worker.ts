@@ -115,9 +115,9 @@ export class PartitionWorker {
       partition,
       keys,
       redis,
-      worker: deps.worker,
       retentionMs,
       events,
+      now: () => this.journal.now(),
       client: deps.client,
       resultsQueue: deps.resultsQueue,
       webhookQueue: deps.webhookQueue,
@@ -146,7 +146,7 @@ export class PartitionWorker {
         await slowed.rateLimit(forMs);
         events.emit('partition:slowed', { partition, queue: slowed.name, forMs });
       },
-      published: () => this.#forwarder.nudge(),
+      published: (result) => this.#forwarder.published(result),
       remember: async (identifiers, reference) => {
         for (const identifier of identifiers) await redis.set(keys.alias(identifier), reference, 'PX', retentionMs);
       },
@@ -214,7 +214,7 @@ export class PartitionWorker {
 
   async start(): Promise<void> {
     await this.#epoch.beat();
-    await this.#forwarder.start();
+    this.#forwarder.start();
     this.#sweeper.start();
     for (const worker of this.#workers) {
       worker

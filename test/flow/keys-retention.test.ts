@@ -25,7 +25,6 @@ import {
 } from '../../src/producers/job.ts';
 import type { VerificationResource } from '../../src/producers/record.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
-import { Script } from '../../src/redis/script.ts';
 import { startSandbox } from '../../src/sandbox/index.ts';
 import { Retention, type RetentionSettings } from '../../src/workers/retention.ts';
 import { everyKey, type StoredKey } from '../support/every-key.ts';
@@ -286,36 +285,13 @@ describe('what nobody lets go of by itself', () => {
     const seenAt = Date.now() - 5 * DAY_MS; // Redis has been away since
     await redis.hset(keys.epoch, { server: 'before', seenAt });
     await redis.zadd(keys.workers, seenAt - 2 * DAY_MS, 'long gone', seenAt - 1_000, 'may have begun something');
-    await redis.xgroup('CREATE', keys.outbox, 'forwarders', '0', 'MKSTREAM');
-    await redis.xadd(keys.outbox, '*', 'id', 'x');
-    await redis.xreadgroup('GROUP', 'forwarders', 'has unforwarded', 'STREAMS', keys.outbox, '>');
-    await redis.xgroup('CREATECONSUMER', keys.outbox, 'forwarders', 'has nothing');
     await redis.xadd(keys.audit, `${Date.now() - 2 * DAY_MS}-0`, 'id', 'then');
     await redis.xadd(keys.audit, '*', 'id', 'now');
 
     await retain(redis);
     expect(await redis.zrange(keys.workers, '0', '-1')).toEqual(['may have begun something']);
     expect((await redis.xrange(keys.audit, '-', '+')).map(([, fields]) => fields)).toEqual([['id', 'now']]);
-    expect(await readers(redis)).toEqual(['has nothing', 'has unforwarded']); // both were here a moment ago
-    await vi.waitUntil(async () => {
-      await script(redis, 1);
-      return (await readers(redis)).length === 1;
-    });
-    expect(await readers(redis)).toEqual(['has unforwarded']);
   }, 30_000);
-
-  /** As a day later: how long a reader has been idle is told by Redis alone. */
-  const script = async (redis: RedisConnection, goneAfterMs: number) =>
-    await Script.fromFiles(new URL('../../src/workers/retention.lua', import.meta.url)).run(
-      redis,
-      [keys.outbox, keys.workers, keys.epoch, keys.audit],
-      [goneAfterMs, DAY_MS],
-    );
-
-  async function readers(redis: RedisConnection): Promise<string[]> {
-    const consumers = (await redis.xinfo('CONSUMERS', keys.outbox, 'forwarders')) as string[][];
-    return consumers.map(([, name]) => String(name)).sort();
-  }
 });
 
 async function post(intakeUrl: string | null, body: Record<string, unknown>): Promise<VerificationResource> {

@@ -184,7 +184,8 @@ function packedOf(content: Content): string {
 }
 
 function entryOf(flat: readonly string[]): OutboxEntry {
-  const fields = fieldsOf(flat);
+  const entry = fieldsOf(flat);
+  const fields = { ...entry, ...(JSON.parse(entry.record ?? '{}') as Fields) };
   return {
     of: fields.id === IDS[0] ? 0 : 1,
     type: (fields.type ?? '').replace('otp.verification.', ''),

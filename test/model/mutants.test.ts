@@ -36,7 +36,7 @@ interface Mutant {
   readonly policy?: (right: Policing) => Policing;
 }
 
-const STALE = `redis.call('HGET', KEYS[1], 'revision') ~= ARGV[2]`;
+const STALE = 'found[1] ~= ARGV[2]';
 const REFUSED = 'if refuse then';
 const OTHER_SERVER = `elseif epoch ~= server then return { 'recovering', now } end`;
 const OWNER_DEAD = `return { 'owner_dead', now, redis.call('HGETALL', KEYS[1]) }`;
@@ -93,14 +93,14 @@ const mutants: readonly Mutant[] = [
     model: inquiry,
     depth: 4,
     caughtBy: ['holder'],
-    scripts: [[`redis.call('HDEL', KEYS[4], 'holder')`, '']],
+    scripts: [[`drop('holder')`, '']],
   },
   {
     name: 'g: what was not sent still counts',
     model: inquiry,
     depth: 4,
     caughtBy: ['budget'],
-    scripts: [['if reference.refund > 0 then', 'if false then']],
+    scripts: [[`if ARGV[13] ~= '0' then`, 'if false then']],
   },
   {
     name: 'h: the sealed code stays',
@@ -108,8 +108,10 @@ const mutants: readonly Mutant[] = [
     depth: 4,
     caughtBy: ['code'],
     scripts: [
-      [`for _, field in ipairs(change.clear) do`, `for _, field in ipairs(change.clear) do if field ~= 'code' then`],
-      [`redis.call('HDEL', KEYS[1], field) end`, `redis.call('HDEL', KEYS[1], field) end end`],
+      [
+        `if #clear > 0 then redis.call('HDEL', KEYS[1], unpack(clear)) end`,
+        `for _, field in ipairs(clear) do if field ~= 'code' then redis.call('HDEL', KEYS[1], field) end end`,
+      ],
     ],
   },
   {
@@ -117,14 +119,14 @@ const mutants: readonly Mutant[] = [
     model: inquiry,
     depth: 4,
     caughtBy: ['nextStep'],
-    scripts: [[`if change.dueAt > 0 then redis.call('ZADD', KEYS[2], change.dueAt, id)`, `if change.dueAt > 0 then`]],
+    scripts: [[`elseif ARGV[4] ~= '-1' then redis.call('ZADD', KEYS[2], ARGV[4], id) end`, 'end']],
   },
   {
     name: 'j: a result is said and not counted',
     model: inquiry,
     depth: 4,
     caughtBy: ['sequence'],
-    scripts: [[`redis.call('HINCRBY', KEYS[1], 'sequence', 1)`, `redis.call('HGET', KEYS[1], 'sequence')`]],
+    scripts: [[`ARGV[10], unpack(set))`, `ARGV[10], unpack(set)) redis.call('HSET', KEYS[1], 'sequence', 0)`]],
   },
   {
     name: 'k: a payment proved after a final no is passed over',
@@ -140,7 +142,7 @@ const mutants: readonly Mutant[] = [
     name: 'l: a change is written whatever has happened since it was decided',
     model: inquiry,
     depth: 4,
-    caughtBy: ['code', 'final'],
+    caughtBy: ['code', 'final', 'sequence'],
     scripts: [[STALE, 'false']],
   },
   {

@@ -14,7 +14,7 @@ import { Epoch } from '../../src/workers/epoch.ts';
 import { BEAT_MS, type Journal } from '../../src/workers/journal.ts';
 import { loseWrites, position, startForgetfulRedis } from '../support/lost-writes.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
-import { expectSetsToAgree, type JournalChanges, journalOf, type Seed, seed } from './support.ts';
+import { expectSetsToAgree, type JournalChanges, journalOf, outboxOf, type Seed, seed } from './support.ts';
 
 const RECOVER_MS = 300;
 /** A loss window that no slow machine outlasts between a position in the file and the end of the server. */
@@ -98,11 +98,9 @@ class World implements AsyncDisposable {
   }
 
   async outbox(redis = this.redis): Promise<string[]> {
-    const entries = await redis.xrange(keys.outbox, '-', '+');
-    return entries.map(([, fields]) => {
-      const of = (name: string): string => fields[fields.indexOf(name) + 1] ?? '';
-      return `${of('id')}.${of('sequence')} ${of('type').replace('otp.verification.', '')} ${of('otp')}`;
-    });
+    return (await outboxOf(redis)).map(
+      ({ id, sequence, type = '', otp }) => `${id}.${sequence} ${type.replace('otp.verification.', '')} ${otp}`,
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

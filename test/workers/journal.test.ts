@@ -11,7 +11,7 @@ import { Script } from '../../src/redis/script.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
 import { HEARTBEAT_LIFE_MS, type Journal, SEND_WITHIN_MS } from '../../src/workers/journal.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
-import { expectSetsToAgree, journalOf, seed } from './support.ts';
+import { expectSetsToAgree, journalOf, outboxOf, seed } from './support.ts';
 
 let server: TestRedis;
 let redis: RedisConnection;
@@ -82,11 +82,7 @@ async function submitted(
   return id;
 }
 
-async function outbox(): Promise<Record<string, string>[]> {
-  return (await redis.xrange(keys.outbox, '-', '+')).map(([, fields]) =>
-    Object.fromEntries(fields.flatMap((name, index) => (index % 2 === 0 ? [[name, fields[index + 1] as string]] : []))),
-  );
-}
+const outbox = async (): Promise<Record<string, string>[]> => await outboxOf(redis);
 
 const usedOf = async (reference: string): Promise<number> =>
   Number((await redis.hget(keys.transaction(reference), 'used')) ?? 0);
@@ -532,13 +528,14 @@ describe('what is decided', () => {
     expect(awaiting).toEqual({
       id,
       type: 'otp.verification.awaiting',
+      at: String(record.updatedAt),
+      by: expect.any(String),
       operation: 'verify',
       client: 'shop',
       reference: 'TX9',
       createdAt: String(record.createdAt),
-      updatedAt: String(record.updatedAt),
       expiresAt: String(record.expiresAt),
-      head: JSON.stringify({ metadata: { orderId: 'A-17' }, amount: null, plainParams: { transactionRef: 'TX9' } }),
+      head: JSON.stringify({ metadata: { orderId: 'A-17' }, amount: null }),
       claim: '{idem-shop}:claim',
       state: 'awaiting',
       sequence: '1',

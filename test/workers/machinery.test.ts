@@ -61,7 +61,7 @@ function forwarderOf(given: Partial<ForwarderDependencies> = {}): {
     partition: 'cepta',
     keys,
     redis,
-    worker: randomUUID(),
+    now: Date.now,
     retentionMs: 60_000,
     events,
     client: () => ({ sealedToClient: false, hasWebhook: false }),
@@ -73,8 +73,8 @@ function forwarderOf(given: Partial<ForwarderDependencies> = {}): {
 }
 
 /** So many settled verifications, whose results stand in the outbox. */
-async function settle(count: number): Promise<string[]> {
-  const journal = journalOf({ redis });
+async function settle(count: number, worker = 'gone'): Promise<string[]> {
+  const journal = journalOf({ redis }, {}, worker);
   const ids = await Promise.all(Array.from({ length: count }, () => seed(redis)));
   for (const id of ids) {
     const record = await journal.read(id);
@@ -91,7 +91,7 @@ describe('a result', () => {
   test('goes from the outbox to the results queue once, and is then gone from the outbox', async () => {
     const ids = await settle(3);
     const { forwarder, seen } = forwarderOf();
-    await forwarder.start();
+    forwarder.start();
     await forwarder.close();
     expect(await published()).toEqual(resultIds(ids));
     expect(await redis.xlen(keys.outbox)).toBe(0);
@@ -102,7 +102,7 @@ describe('a result', () => {
   test('of many, more than one batch, all arrive', async () => {
     const ids = await settle(450);
     const { forwarder } = forwarderOf();
-    await forwarder.start();
+    forwarder.start();
     await forwarder.close();
     expect(await published()).toEqual(resultIds(ids));
   });
@@ -114,7 +114,7 @@ describe('a result', () => {
     listener.on('message', (_, message) => heard.push(message));
     const [id] = await settle(1);
     const { forwarder } = forwarderOf();
-    await forwarder.start();
+    forwarder.start();
     await vi.waitUntil(() => heard.length > 0, WITHIN_5_S);
     await forwarder.close();
     expect(heard).toEqual([`${id}.1`]);
@@ -126,7 +126,7 @@ describe('a result', () => {
     const { forwarder } = forwarderOf({
       client: () => ({ resultsQueue: 'shop-results', sealedToClient: false, hasWebhook: false }),
     });
-    await forwarder.start();
+    forwarder.start();
     await forwarder.close();
     expect(await published('shop-results')).toEqual(resultIds(ids));
     expect(await published()).toEqual([]);
@@ -135,7 +135,7 @@ describe('a result', () => {
   test('of a client with a webhook goes to its queue as well', async () => {
     const ids = await settle(2);
     const { forwarder } = forwarderOf({ client: () => ({ sealedToClient: false, hasWebhook: true }) });
-    await forwarder.start();
+    forwarder.start();
     await forwarder.close();
     expect(await published()).toEqual(resultIds(ids));
     const { client } = (await journalOf({ redis }).read(ids[0] ?? '')) ?? { client: '' };
@@ -143,33 +143,56 @@ describe('a result', () => {
     expect(waiting.map(({ data }) => data.id).sort()).toEqual(resultIds(ids));
   });
 
-  test('that a process had read when it died is claimed and delivered by another', async () => {
-    const ids = await settle(5);
+  test('is left to the worker that has it in hand while that lives, and not for longer', async () => {
+    const [living, dying, gone] = [await settle(2, 'living'), await settle(2, 'dying'), await settle(2)];
+    await redis.set(keys.heartbeat('living'), '1');
+    await redis.set(keys.heartbeat('dying'), '1');
     const { forwarder: first } = forwarderOf();
-    await redis.xgroup('CREATE', keys.outbox, 'forwarders', '0', 'MKSTREAM');
-    await redis.xreadgroup('GROUP', 'forwarders', 'dead', 'COUNT', 3, 'STREAMS', keys.outbox, '>');
-    // One that has waited for less than the time-out belongs to whoever read it.
-    await first.start();
+    first.start();
     await first.close();
-    expect(await published()).toHaveLength(2);
+    expect(await published()).toEqual(resultIds(gone));
 
-    const { forwarder } = forwarderOf({ abandonedMs: 0 });
-    await forwarder.start();
+    await redis.del(keys.heartbeat('dying'));
+    const { forwarder: second } = forwarderOf();
+    second.start();
+    await vi.waitUntil(async () => (await redis.xlen(keys.outbox)) === 2, WITHIN_5_S);
+    expect(await published()).toEqual(resultIds([...gone, ...dying]));
+    await second.close();
+
+    // It lives and does not get rid of them.
+    const { forwarder: third } = forwarderOf({ abandonedMs: 0 });
+    third.start();
+    await third.close();
+    expect(await published()).toEqual(resultIds([...gone, ...dying, ...living]));
+    expect(await redis.xlen(keys.outbox)).toBe(0);
+  });
+
+  test('goes out without being read again by whoever has decided it', async () => {
+    const journal = journalOf({ redis }, {}, 'living');
+    await redis.set(keys.heartbeat('living'), '1');
+    const { forwarder } = forwarderOf();
+    const ids = await Promise.all([1, 2, 3].map(async () => await seed(redis)));
+    for (const id of ids) {
+      const record = await journal.read(id);
+      const applied = record && (await journal.apply(record, DEADLINE, {}, seal));
+      if (applied?.published) forwarder.published(applied.published);
+    }
     await forwarder.close();
     expect(await published()).toEqual(resultIds(ids));
     expect(await redis.xlen(keys.outbox)).toBe(0);
-    expect((await redis.xpending(keys.outbox, 'forwarders'))[0]).toBe(0);
+    const [job] = await queueOf('otp-results').getJobs(['waiting']);
+    expect(job?.data.data).toMatchObject({ otp: 'not_submitted', reason: 'deadline_passed', sequence: 1, final: true });
   });
 
-  test('that was published and not acknowledged is repeated under the same id, so that the queue drops it', async () => {
+  test('that was published and not taken out is repeated under the same id, so that the queue drops it', async () => {
     const ids = await settle(2);
     const { forwarder: first } = forwarderOf();
     const entries = await redis.xrange(keys.outbox, '-', '+');
-    await first.start();
+    first.start();
     await first.close();
     for (const [, fields] of entries) await redis.xadd(keys.outbox, '*', ...fields);
     const { forwarder: second } = forwarderOf();
-    await second.start();
+    second.start();
     await second.close();
     expect(await published()).toEqual(resultIds(ids));
   });
@@ -184,13 +207,13 @@ describe('a result', () => {
         return queueOf(name);
       },
     });
-    await forwarder.start();
+    forwarder.start();
     await vi.waitUntil(() => seen.some(({ name }) => name === 'machinery:failed'), WITHIN_5_S);
     expect(await redis.xlen(keys.outbox)).toBe(1);
     await forwarder.close();
     broken = false;
     const { forwarder: next } = forwarderOf({ abandonedMs: 0 });
-    await next.start();
+    next.start();
     await next.close();
     expect(await published()).toEqual(resultIds(ids));
   });
@@ -211,8 +234,8 @@ describe('a result', () => {
     // The first entry becomes another client's.
     const [[entryId, fields]] = (await redis.xrange(keys.outbox, '-', '+', 'COUNT', 1)) as [[string, string[]]];
     await redis.xdel(keys.outbox, entryId);
-    await redis.xadd(keys.outbox, '*', ...fields.map((field) => (field === 'shop' ? 'broken' : field)));
-    await forwarder.start();
+    await redis.xadd(keys.outbox, '*', ...fields.map((field) => field.replace('"client":"shop"', '"client":"broken"')));
+    forwarder.start();
     await forwarder.close();
     expect(await published()).toEqual(resultIds(sound));
     expect(seen.filter(({ name }) => name === 'machinery:failed').length).toBeGreaterThan(0);
@@ -225,7 +248,7 @@ describe('a result', () => {
     await redis.xadd(keys.outbox, '*', 'something', 'else');
     const after = await settle(1);
     const { forwarder, seen } = forwarderOf();
-    await forwarder.start();
+    forwarder.start();
     await forwarder.close();
     expect(await published()).toEqual(resultIds([...before, ...after]));
     expect(seen.filter(({ name }) => name === 'machinery:failed')).toHaveLength(1);

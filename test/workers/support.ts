@@ -43,6 +43,16 @@ export function journalOf(
   );
 }
 
+/** What waits to be forwarded: the fields of each entry, and those of the record that it carries. */
+export async function outboxOf(redis: RedisConnection, partition = 'cepta'): Promise<Record<string, string>[]> {
+  return (await redis.xrange(partitionKeys(partition).outbox, '-', '+')).map(([, flat]) => {
+    const fields: Record<string, string> = {};
+    for (let at = 0; at + 1 < flat.length; at += 2) fields[flat[at] as string] = flat[at + 1] as string;
+    const { record = '{}', ...entry } = fields;
+    return { ...entry, ...(JSON.parse(record) as Record<string, string>) };
+  });
+}
+
 export async function recordsOf(redis: RedisConnection, partition = 'cepta'): Promise<VerificationRecord[]> {
   const { prefix } = partitionKeys(partition);
   const found = await redis.keys(`${prefix}:v:*`);

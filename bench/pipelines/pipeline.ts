@@ -1,0 +1,31 @@
+/** What every pipeline of the comparison can do, so that each is measured by the same hands. */
+import type { Part, StubReport } from '../support/parts.ts';
+
+export interface Setting {
+  /** What the provider takes for an answer. */
+  readonly delayMs: number;
+  /** Calls to the provider at a time, in one worker process. */
+  readonly concurrency: number;
+}
+
+/** A pipeline with servers of its own and nothing in it yet. */
+export interface House extends AsyncDisposable {
+  /** Puts so many verifications in, as fast as it can be done; nobody works on them yet. */
+  fill(count: number): Promise<void>;
+  /** Puts one in, and is done when the producer may forget it. */
+  submit(reference: string): Promise<void>;
+  startWorker(): Promise<Part>;
+  /** Published and not taken by anybody. */
+  results(): Promise<number>;
+  /** Takes results in this process from now on, and tells of each when its handler is called. */
+  consume(onResult: (reference: string) => void): Promise<void>;
+  /** Processes of the store: Redis, or PostgreSQL with all that it has started. */
+  readonly redisUrl?: string;
+  storePids(): number[];
+  stub(): Promise<StubReport>;
+}
+
+export interface Pipeline {
+  readonly name: string;
+  open(setting: Setting): Promise<House>;
+}
