@@ -2,7 +2,6 @@
  * What happens, said sideways: typed `noun:verb` events that metrics and logs listen to. No payload carries a code,
  * a customer's data or a secret. A listener that throws harms nobody but itself.
  */
-import { EventEmitter } from 'node:events';
 import type { Call, Operation, Reason, TokenCall } from './providers/provider.ts';
 
 export interface Events {
@@ -111,20 +110,27 @@ export type WebhookOutcome = 'delivered' | 'failed' | 'given_up' | 'gone';
 export type Wire = 'answered' | 'not_sent' | 'lost';
 export type EventName = keyof Events;
 
-export class EventBus {
-  readonly #emitter = new EventEmitter({ captureRejections: false }).setMaxListeners(0);
+type Listener<Name extends EventName> = (payload: Events[Name]) => void;
 
-  on<Name extends EventName>(name: Name, listener: (payload: Events[Name]) => void): void {
-    this.#emitter.on(name, listener);
+export class EventBus {
+  /** Replaced as a whole when it changes, so that whoever is going through it is not disturbed. */
+  readonly #listeners: { [Name in EventName]?: readonly Listener<Name>[] } = {};
+
+  on<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    const others: readonly Listener<Name>[] = this.#listeners[name] ?? [];
+    Object.assign(this.#listeners, { [name]: [...others, listener] });
   }
 
-  off<Name extends EventName>(name: Name, listener: (payload: Events[Name]) => void): void {
-    this.#emitter.off(name, listener);
+  off<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    const others: readonly Listener<Name>[] = this.#listeners[name] ?? [];
+    Object.assign(this.#listeners, { [name]: others.filter((other) => other !== listener) });
   }
 
   /** Never throws: each listener is called on its own, and its fault becomes `machinery:failed`. */
   emit<Name extends EventName>(name: Name, payload: Events[Name]): void {
-    for (const listener of this.#emitter.listeners(name) as ((payload: Events[Name]) => void)[]) {
+    const listeners: readonly Listener<Name>[] | undefined = this.#listeners[name];
+    if (listeners === undefined) return;
+    for (const listener of listeners) {
       try {
         listener(payload);
       } catch (error) {

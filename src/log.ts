@@ -11,8 +11,10 @@ export interface LogOptions {
 
 export function createLogger({ level, file }: LogOptions): Logger {
   const options = { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
-  if (file !== undefined) return pino(options, destination({ dest: file, mkdir: true, append: true }));
-  return process.stdout.isTTY ? pino(options, pretty({ sync: true })) : pino(options);
+  if (file !== undefined) return pino(options, destination({ dest: file, mkdir: true, append: true, sync: false }));
+  if (process.stdout.isTTY) return pino(options, pretty({ sync: true }));
+  // Lines that come while others are being written leave with the next ones, in one system call.
+  return pino(options, destination({ dest: 1, sync: false }));
 }
 
 export function logEvents(events: EventBus, log: Logger): void {

@@ -26,7 +26,7 @@ if not epoch then
 elseif epoch ~= server then return { 'recovering', now } end
 
 local record = redis.call('HMGET', KEYS[1], 'state', 'expiresAt', 'notBefore', 'owner', 'reference', 'codePrint',
-  'operation', 'nextInquiryAt', 'token', 'beganAt')
+  'operation', 'nextInquiryAt', 'token', 'beganAt', 'attempts', 'revision', 'history')
 local state, codePrint = record[1], record[6]
 if not state then return { 'missing', now } end
 if state == 'settled' then return { 'settled', now } end
@@ -86,13 +86,15 @@ if codePrint ~= '' then
   redis.call('HSET', reference, 'holder', id, 'last', id, 'used', used, 'code:' .. codePrint, cjson.encode({ id = id }))
   redis.call('PERSIST', reference)
 end
-local attempt = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-local history = redis.call('HGET', KEYS[1], 'history') or ''
+local attempt = tonumber(record[11] or '0') + 1
 redis.call('HSET', KEYS[1], 'state', 'sending', 'token', ARGV[3], 'owner', ARGV[4], 'beganAt', now,
-  'inFlightUntil', now + tonumber(ARGV[6]), 'updatedAt', now, 'used', used,
-  'history', history .. '{"at":' .. string.format('%.0f', now) .. ',"event":"begun","attempt":' .. attempt .. '}\n')
-redis.call('HINCRBY', KEYS[1], 'revision', 1)
-redis.call('SET', KEYS[4], '1', 'PX', ARGV[10])
-redis.call('ZADD', KEYS[6], now, ARGV[4])
+  'inFlightUntil', now + tonumber(ARGV[6]), 'updatedAt', now, 'used', used, 'attempts', attempt,
+  'revision', tonumber(record[12] or '0') + 1,
+  'history', (record[13] or '') .. '{"at":' .. string.format('%.0f', now) .. ',"event":"begun","attempt":' .. attempt .. '}\n')
+-- It beats every second; here it only must be sure that it is known to live for as long as headers may leave.
+if redis.call('PTTL', KEYS[4]) <= tonumber(ARGV[5]) then
+  redis.call('SET', KEYS[4], '1', 'PX', ARGV[10])
+  redis.call('ZADD', KEYS[6], now, ARGV[4])
+end
 redis.call('ZADD', KEYS[2], now + tonumber(ARGV[10]), id)
 return { 'begun', now, tostring(math.min(deadline, now + tonumber(ARGV[5]))), redis.call('HGETALL', KEYS[1]) }

@@ -280,9 +280,7 @@ export function argumentsOf(change: Change, before: VerificationRecord, forwarde
   const { set, clear, reference, publish } = change;
   const isAwaiting = (set.state ?? before.state) === 'awaiting';
   const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
-  const todo = [set.final === '1' && 'ends', reference.hold && 'hold', reference.release && 'release'];
-  const lists = [Object.entries(set).flat(), clear, Object.entries(reference.set).flat(), reference.clear];
-  return [
+  const args = [
     before.id,
     before.revision,
     change.fenced ? '1' : '',
@@ -294,11 +292,25 @@ export function argumentsOf(change: Change, before: VerificationRecord, forwarde
     forwarder,
     change.history,
     change.retentionMs,
-    [...todo, reference.forget && 'forget'].filter(Boolean).join(' '),
+    `${set.final === '1' ? 'ends ' : ''}${reference.hold ? 'hold ' : ''}${reference.release ? 'release ' : ''}${reference.forget ? 'forget' : ''}`,
     reference.refund,
-    ...lists.map(({ length }) => length),
-    ...lists.flat(),
+    0,
+    clear.length,
+    0,
+    reference.clear.length,
   ];
+  args[13] = pushEntries(args, set);
+  args.push(...clear);
+  args[15] = pushEntries(args, reference.set);
+  args.push(...reference.clear);
+  return args;
+}
+
+/** How many texts it has added. */
+function pushEntries(args: (string | number)[], fields: Readonly<Record<string, string>>): number {
+  const before = args.length;
+  for (const field in fields) args.push(field, fields[field] as string);
+  return args.length - before;
 }
 
 /** What a result is made of, as the record will hold it when the change is written; but for the time of the writing. */

@@ -142,7 +142,7 @@ const mutants: readonly Mutant[] = [
     name: 'l: a change is written whatever has happened since it was decided',
     model: inquiry,
     depth: 4,
-    caughtBy: ['code', 'final', 'sequence'],
+    caughtBy: ['code', 'final', 'sequence', 'nextStep'],
     scripts: [[STALE, 'false']],
   },
   {
