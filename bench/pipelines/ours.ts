@@ -1,12 +1,13 @@
 /** This project as it runs in production: the built service as a worker, its library in the place of the producer. */
 import { spawn } from 'node:child_process';
-import { openSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createProducer, createResultsConsumer, type Producer } from '../../dist/index.js';
 import { Redis } from 'ioredis';
+import { createProducer, createResultsConsumer, type Producer } from '../../dist/index.js';
 import { startTestRedis } from '../../test/support/redis.ts';
-import { install } from '../../test/support/service.ts';
+import { type Installation, install } from '../../test/support/service.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { type Part, type StubReport, start } from '../support/parts.ts';
 import type { House, Pipeline, Setting } from './pipeline.ts';
@@ -15,8 +16,8 @@ export const CLIENT = { id: 'bench', apiKey: 'api-key-of-the-benchmark-that-nobo
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const AT_ONCE = 500;
 /** A limit that binds nobody: what is measured is the machinery. */
-const UNLIMITED = { max: 1_000_000, perMs: 1_000 };
-const REUSE = { forMs: 60_000, messages: 2 ** 20 };
+export const UNLIMITED = { max: 1_000_000, perMs: 1_000 };
+export const REUSE = { forMs: 60_000, messages: 2 ** 20 };
 
 export const ours: Pipeline = { name: 'otp-pipeline', open };
 
@@ -64,7 +65,7 @@ async function open({ delayMs, concurrency }: Setting): Promise<House> {
       }
     },
     submit,
-    startWorker: async () => cleanup.use(await startService(installation.file, `${installation.folder}/worker.log`)),
+    startWorker: async () => cleanup.use(await startService(installation, 'worker')),
     results: async () => await connection.llen('{otp-results}:otp-results:wait'),
     async consume(onResult) {
       const consumer = createResultsConsumer({
@@ -73,17 +74,19 @@ async function open({ delayMs, concurrency }: Setting): Promise<House> {
       });
       cleanup.use(consumer);
     },
-    redisUrl: server.url,
+    store: server.url,
     storePids: () => [server.pid],
     stub: async () => await stub.ask<StubReport>('report'),
+    stubPid: stub.pid,
     [Symbol.asyncDispose]: async () => await cleanup.run(),
   };
 }
 
-/** `otp serve --roles worker`, its log in a file. */
-async function startService(file: string, logFile: string): Promise<Part> {
-  const log = openSync(logFile, 'a');
-  const child = spawn(process.execPath, [CLI, 'serve', '--config', file, '--roles', 'worker', '--json'], {
+/** `otp serve` in a process of its own, its log in a file; it is ready when that says so. */
+export async function startService({ folder, file }: Installation, roles: string): Promise<Part> {
+  const path = join(folder, `${roles}-${randomUUID()}.log`);
+  const log = openSync(path, 'a');
+  const child = spawn(process.execPath, [CLI, 'serve', '--config', file, '--roles', roles, '--json'], {
     stdio: ['ignore', log, log],
   });
   const end = async (): Promise<void> => {
@@ -92,11 +95,16 @@ async function startService(file: string, logFile: string): Promise<Part> {
     child.kill('SIGKILL');
     await ended;
   };
-  return {
-    pid: child.pid as number,
-    ready: {},
-    ask: () => Promise.reject(new Error('the service is asked by HTTP')),
-    end,
-    [Symbol.asyncDispose]: end,
-  };
+  for (;;) {
+    const [, line] = /^(\{"ready":true.*)$/m.exec(readFileSync(path, 'utf8')) ?? [];
+    if (line !== undefined) {
+      return {
+        ...{ pid: child.pid as number, ready: JSON.parse(line) as Record<string, unknown>, end },
+        ask: () => Promise.reject(new Error('the service is asked by HTTP')),
+        [Symbol.asyncDispose]: end,
+      };
+    }
+    if (child.exitCode !== null) throw new Error(`otp serve ended with ${child.exitCode}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
 }

@@ -19,10 +19,13 @@ export interface House extends AsyncDisposable {
   results(): Promise<number>;
   /** Takes results in this process from now on, and tells of each when its handler is called. */
   consume(onResult: (reference: string) => void): Promise<void>;
-  /** Processes of the store: Redis, or PostgreSQL with all that it has started. */
-  readonly redisUrl?: string;
+  /** Where the store is reached: Redis, or PostgreSQL. */
+  readonly store: string;
+  /** Processes of the store, with all that it has started. */
   storePids(): number[];
+  /** What the provider has received. */
   stub(): Promise<StubReport>;
+  readonly stubPid: number;
 }
 
 export interface Pipeline {

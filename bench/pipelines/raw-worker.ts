@@ -8,9 +8,17 @@ import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { destination, pino } from 'pino';
 import { Counter, Histogram } from 'prom-client';
-import { Pool } from 'undici';
 import { z } from 'zod';
-import { RAW_KEY, RAW_QUEUE, RAW_RESULTS, type RawJob } from './raw.ts';
+import { callerOf, type RawJob, ready, settingsFromEnvironment, VERIFY_PATH } from './job.ts';
+import { RAW_KEY, RAW_QUEUE, RAW_RESULTS } from './raw.ts';
+
+const { store, provider, concurrency } = settingsFromEnvironment();
+const { RAW_FEATURES = 'none', RAW_LOG } = process.env;
+const connection = new Redis(store, { maxRetriesPerRequest: null });
+const results = new Queue(RAW_RESULTS, { connection });
+const call = callerOf(provider, concurrency);
+
+const plain = async (job: RawJob): Promise<unknown> => await call(JSON.stringify(job), { authorization: 'key' });
 
 const answerSchema = z.object({
   status: z.boolean(),
@@ -18,6 +26,26 @@ const answerSchema = z.object({
     .object({ errors: z.array(z.object({ errorCode: z.string() })).optional(), otpRetryCount: z.string().optional() })
     .optional(),
 });
+const log = RAW_LOG === undefined ? pino({ enabled: false }) : pino(destination({ dest: RAW_LOG, sync: true }));
+const verifications = new Counter({ name: 'verifications_total', help: 'ended', labelNames: ['provider', 'outcome'] });
+const seconds = new Histogram({ name: 'request_seconds', help: 'calls', labelNames: ['provider'] });
+
+async function naive(job: RawJob): Promise<unknown> {
+  const mark = `mark:${job.transactionRef}`;
+  if ((await connection.set(mark, 'sending', 'PX', 86_400_000, 'NX')) === null) throw new Error('sent already');
+  const body = JSON.stringify({ ...job, otp: open(job.otp) });
+  const at = String(Math.floor(Date.now() / 1_000));
+  const signature = createHmac('sha256', 'secret').update(`${at}POST${VERIFY_PATH}${body}`).digest('hex');
+  const began = performance.now();
+  const answer = answerSchema.parse(
+    await call(body, { 'x-access-key': 'key', 'x-access-signature': signature, 'x-access-ts': at }),
+  );
+  seconds.observe({ provider: 'cepta' }, (performance.now() - began) / 1_000);
+  verifications.inc({ provider: 'cepta', outcome: answer.status ? 'accepted' : 'rejected' });
+  await connection.set(mark, JSON.stringify(answer), 'PX', 86_400_000);
+  log.info({ transactionRef: job.transactionRef, status: answer.status }, 'settled');
+  return answer;
+}
 
 function open(sealed: string): string {
   const bytes = Buffer.from(sealed, 'base64');
@@ -26,51 +54,13 @@ function open(sealed: string): string {
   return Buffer.concat([decipher.update(bytes.subarray(28)), decipher.final()]).toString();
 }
 
-const { RAW_REDIS = '', RAW_PROVIDER = '', RAW_CONCURRENCY = '100', RAW_FEATURES = 'none', RAW_LOG } = process.env;
-const concurrency = Number(RAW_CONCURRENCY);
-const connection = new Redis(RAW_REDIS, { maxRetriesPerRequest: null });
-const results = new Queue(RAW_RESULTS, { connection });
-const pool = new Pool(RAW_PROVIDER, { connections: concurrency, pipelining: 1 });
-
-const post = async (body: string, headers: Record<string, string>): Promise<unknown> => {
-  const answer = await pool.request({
-    ...{ path: '/api/v1/pay/validate-otp', method: 'POST', body },
-    headers: { 'content-type': 'application/json', ...headers },
-  });
-  return await answer.body.json();
-};
-
-const plain = async (job: RawJob): Promise<unknown> => await post(JSON.stringify(job), { authorization: 'key' });
-
-const log = RAW_LOG === undefined ? pino({ enabled: false }) : pino(destination({ dest: RAW_LOG, sync: true }));
-const labelNames = ['provider', 'outcome'];
-const verifications = new Counter({ name: 'verifications_total', help: 'ended', labelNames });
-const seconds = new Histogram({ name: 'request_seconds', help: 'calls', labelNames: ['provider'] });
-const naive = async (job: RawJob): Promise<unknown> => {
-  const mark = `mark:${job.transactionRef}`;
-  if ((await connection.set(mark, 'sending', 'PX', 86_400_000, 'NX')) === null) throw new Error('sent already');
-  const body = JSON.stringify({ ...job, otp: open(job.otp) });
-  const at = String(Math.floor(Date.now() / 1_000));
-  const signature = createHmac('sha256', 'secret').update(`${at}POST/api/v1/pay/validate-otp${body}`).digest('hex');
-  const began = performance.now();
-  const answer = answerSchema.parse(
-    await post(body, { 'x-access-key': 'key', 'x-access-signature': signature, 'x-access-ts': at }),
-  );
-  seconds.observe({ provider: 'cepta' }, (performance.now() - began) / 1_000);
-  verifications.inc({ provider: 'cepta', outcome: answer.status ? 'accepted' : 'rejected' });
-  await connection.set(mark, JSON.stringify(answer), 'PX', 86_400_000);
-  log.info({ transactionRef: job.transactionRef, status: answer.status }, 'settled');
-  return answer;
-};
-
 const verify = RAW_FEATURES === 'naive' ? naive : plain;
 new Worker<RawJob>(
   RAW_QUEUE,
-  async (job) => {
-    const answer = await verify(job.data);
-    await results.add('result', { transactionRef: job.data.transactionRef, answer }, { removeOnComplete: true });
+  async ({ data }) => {
+    const answer = await verify(data);
+    await results.add('result', { transactionRef: data.transactionRef, answer }, { removeOnComplete: true });
   },
   { connection, concurrency, removeOnComplete: { count: 0 } },
 );
-process.send?.({ ready: true });
-process.on('disconnect', () => process.exit());
+ready();

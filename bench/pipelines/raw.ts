@@ -5,15 +5,8 @@ import { Redis } from 'ioredis';
 import { startTestRedis } from '../../test/support/redis.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { type StubReport, start } from '../support/parts.ts';
+import { environmentOf, jobOf, type RawJob } from './job.ts';
 import type { House, Pipeline, Setting } from './pipeline.ts';
-
-export interface RawJob {
-  readonly transactionRef: string;
-  readonly paymentId: string;
-  readonly md: string;
-  /** In the clear, or sealed: iv, tag and text in base64. */
-  readonly otp: string;
-}
 
 export const RAW_QUEUE = 'raw';
 export const RAW_RESULTS = 'raw-results';
@@ -34,29 +27,24 @@ async function openRaw({ delayMs, concurrency }: Setting, features: 'none' | 'na
   const connection = new Redis(server.url, { maxRetriesPerRequest: null });
   cleanup.defer(() => connection.disconnect());
   const queue = new Queue<RawJob>(RAW_QUEUE, { connection });
-  const jobOf = (transactionRef: string): RawJob => ({
-    ...{ transactionRef, paymentId: 'PAY12345XYZ', md: 'merchant_data' },
-    otp: features === 'naive' ? seal('012345') : '012345',
-  });
+  const newJob = (reference: string): RawJob => jobOf(reference, features === 'naive' ? seal('012345') : undefined);
   return {
     async fill(count) {
       for (let from = 0; from < count; from += AT_ONCE) {
         const jobs = Array.from({ length: Math.min(AT_ONCE, count - from) }, (_, index) => ({
           name: 'verify',
-          data: jobOf(`TX${from + index}`),
+          data: newJob(`TX${from + index}`),
         }));
         await queue.addBulk(jobs);
       }
     },
     async submit(reference) {
-      await queue.add('verify', jobOf(reference));
+      await queue.add('verify', newJob(reference));
     },
     startWorker: async () =>
       cleanup.use(
         await start('pipelines/raw-worker.ts', {
-          RAW_REDIS: server.url,
-          RAW_PROVIDER: `http://127.0.0.1:${stub.ready.port}`,
-          RAW_CONCURRENCY: String(concurrency),
+          ...environmentOf({ store: server.url, provider: `http://127.0.0.1:${stub.ready.port}`, concurrency }),
           RAW_FEATURES: features,
           ...(features === 'naive' ? { RAW_LOG: `${server.dataDir}/worker.log` } : {}),
         }),
@@ -71,9 +59,10 @@ async function openRaw({ delayMs, concurrency }: Setting, features: 'none' | 'na
       cleanup.defer(async () => await consumer.close());
       await consumer.waitUntilReady();
     },
-    redisUrl: server.url,
+    store: server.url,
     storePids: () => [server.pid],
     stub: async () => await stub.ask<StubReport>('report'),
+    stubPid: stub.pid,
     [Symbol.asyncDispose]: async () => await cleanup.run(),
   };
 }

@@ -1,0 +1,58 @@
+/** Through HTTP with `Prefer: wait`, one at a time, from the request to the answer that has the outcome. */
+import { Pool } from 'undici';
+import { startTestRedis } from '../../test/support/redis.ts';
+import { install } from '../../test/support/service.ts';
+import { CLIENT, REUSE, startService, UNLIMITED } from '../pipelines/ours.ts';
+import { Cleanup } from '../support/cleanup.ts';
+import { start } from '../support/parts.ts';
+
+/** Milliseconds of each; the provider answers at once. */
+export async function idleThroughHttp(count: number): Promise<number[]> {
+  const cleanup = new Cleanup();
+  try {
+    const server = cleanup.use(await startTestRedis({ appendonly: true }));
+    const stub = cleanup.use(await start('support/stub.ts', { STUB_DELAY_MS: '0' }));
+    const installation = cleanup.use(
+      await install({
+        redis: { url: server.url },
+        clients: [CLIENT],
+        sealing: { keyFile: 'keys.json', detailsKeyFile: 'details.json', reuseEphemeralKey: REUSE },
+        providers: {
+          cepta: {
+            baseUrl: `http://127.0.0.1:${stub.ready.port}`,
+            credentials: { secretKey: 'secret', accessKey: 'key' },
+            options: { authScheme: 'hmac' },
+            rateLimit: UNLIMITED,
+          },
+        },
+      }),
+    );
+    const intake = cleanup.use(await startService(installation, 'intake'));
+    cleanup.use(await startService(installation, 'worker'));
+    const pool = new Pool(String(intake.ready.intakeUrl), { connections: 1 });
+    cleanup.defer(async () => await pool.close());
+    const latencies: number[] = [];
+    for (let index = 0; index < count * 2; index += 1) {
+      const began = performance.now();
+      const answer = await pool.request({
+        ...{ path: '/v1/verifications', method: 'POST' },
+        headers: {
+          authorization: `Bearer ${CLIENT.apiKey}`,
+          'content-type': 'application/json',
+          'idempotency-key': `TX${index}`,
+          prefer: 'wait=10',
+        },
+        body: JSON.stringify({
+          ...{ provider: 'cepta', otp: '012345' },
+          params: { transactionRef: `TX${index}`, paymentId: 'PAY1', md: 'merchant_data' },
+        }),
+      });
+      const text = await answer.body.text();
+      if (answer.statusCode !== 200) throw new Error(`the intake answered ${answer.statusCode}: ${text}`);
+      if (index >= count) latencies.push(performance.now() - began); // the first half is for the compiler
+    }
+    return latencies;
+  } finally {
+    await cleanup.run();
+  }
+}

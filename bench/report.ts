@@ -1,0 +1,161 @@
+/** What was measured, as a table, as charts, as JSON and as docs/benchmarks.md. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import Table from 'cli-table3';
+import * as echarts from 'echarts';
+
+export interface Spread {
+  readonly median: number;
+  readonly least: number;
+  readonly most: number;
+}
+
+/** One line of the table: what was asked, and what came. */
+export interface Row {
+  readonly what: string;
+  /** As people read it: `0.91 x (0.88–0.95)`, `2.1 ms`. */
+  readonly measured: string;
+  readonly atLeast: string;
+  readonly aim: string;
+  readonly verdict: 'aim' | 'at least' | 'missed' | 'told';
+}
+
+export interface Bars {
+  readonly file: string;
+  readonly title: string;
+  readonly unit: string;
+  readonly bars: readonly (Spread & { readonly name: string })[];
+}
+
+export interface Outcome {
+  readonly rows: readonly Row[];
+  readonly charts: readonly Bars[];
+  /** Every number of every round, for whoever wants to reckon himself. */
+  readonly raw: unknown;
+}
+
+export interface Latest {
+  readonly at: string;
+  readonly command: string;
+  readonly machine: string;
+  readonly redis: string;
+  readonly outcomes: Readonly<Record<string, Outcome>>;
+}
+
+const path = (name: string): string => fileURLToPath(new URL(`../${name}`, import.meta.url));
+const LATEST = path('bench/results/latest.json');
+const PAGE = path('docs/benchmarks.md');
+const [BEGIN, END] = ['<!-- measured: begin -->', '<!-- measured: end -->'];
+
+export function machine(): string {
+  const gib = Math.round(totalmem() / 2 ** 30);
+  return `${cpus().length} × ${cpus()[0]?.model.trim()}, ${gib} GiB, Node ${process.version}, ${process.platform}`;
+}
+
+export function printRows(rows: readonly Row[]): void {
+  const table = new Table({ style: { head: [], border: [] }, head: ['what', 'measured', 'at least', 'aim', ''] });
+  for (const { what, measured, atLeast, aim, verdict } of rows) table.push([what, measured, atLeast, aim, verdict]);
+  console.log(table.toString());
+}
+
+/** Keeps what was measured, in the place of what was measured under the same names before. */
+export function keep(latest: Latest): void {
+  mkdirSync(path('bench/results'), { recursive: true });
+  const before = readLatest();
+  const outcomes = { ...before?.outcomes, ...latest.outcomes };
+  writeFileSync(LATEST, `${JSON.stringify({ ...latest, outcomes }, null, 2)}\n`);
+  for (const { charts } of Object.values(latest.outcomes)) {
+    for (const chart of charts) writeFileSync(path(`docs/images/${chart.file}`), draw(chart));
+  }
+  const page = readFileSync(PAGE, 'utf8');
+  const [head, rest] = page.split(BEGIN);
+  const tail = rest?.split(END)[1];
+  if (head === undefined || tail === undefined) throw new Error(`docs/benchmarks.md has no ${BEGIN} … ${END}`);
+  writeFileSync(PAGE, `${head}${BEGIN}\n${measuredPart({ ...latest, outcomes })}${END}${tail}`);
+}
+
+function readLatest(): Latest | null {
+  try {
+    return JSON.parse(readFileSync(LATEST, 'utf8')) as Latest;
+  } catch {
+    return null;
+  }
+}
+
+function measuredPart({ at, command, machine, redis, outcomes }: Latest): string {
+  const lines = [
+    `Measured ${at.slice(0, 10)} by \`${command}\` on ${machine}, Redis ${redis}. Medians, with the least and the most in`,
+    'parentheses. `bench/results/latest.json` has every round.',
+    '',
+    '| what | measured | at least | aim | |',
+    '| --- | --- | --- | --- | --- |',
+  ];
+  for (const { rows } of Object.values(outcomes)) {
+    for (const { what, measured, atLeast, aim, verdict } of rows)
+      lines.push(`| ${what} | ${measured} | ${atLeast} | ${aim} | ${verdict} |`);
+  }
+  lines.push('');
+  for (const { charts } of Object.values(outcomes)) {
+    for (const { file, title } of charts) lines.push(`![${title}](images/${file})`, '');
+  }
+  return `${lines.join('\n')}`;
+}
+
+function draw({ title, unit, bars }: Bars): string {
+  const height = 90 + bars.length * 44;
+  const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width: 860, height });
+  chart.setOption({
+    animation: false,
+    textStyle: { fontFamily: 'Inter, Helvetica, Arial, sans-serif' },
+    backgroundColor: '#ffffff',
+    title: { text: title, left: 12, top: 10, textStyle: { fontSize: 15 } },
+    grid: { left: 230, right: 90, top: 48, bottom: 34 },
+    xAxis: { type: 'value', name: unit, nameLocation: 'end', splitLine: { lineStyle: { color: '#e4e6e9' } } },
+    yAxis: { type: 'category', inverse: true, data: bars.map(({ name }) => name), axisTick: { show: false } },
+    series: [
+      {
+        type: 'bar',
+        barWidth: 22,
+        data: bars.map(({ name, median }) => ({
+          value: rounded(median),
+          itemStyle: { color: name.startsWith('otp-pipeline') ? '#3274d9' : '#9aa5b1' },
+        })),
+        label: { show: true, position: 'right', color: '#24292e' },
+      },
+      {
+        type: 'custom',
+        data: bars.map(({ least, most }, index) => [index, least, most]),
+        renderItem: (_: unknown, api: { value(at: number): number; coord(point: number[]): number[] }) => {
+          const [from, to] = [api.coord([api.value(1), api.value(0)]), api.coord([api.value(2), api.value(0)])];
+          const [x1 = 0, y = 0] = from;
+          const [x2 = 0] = to;
+          return { type: 'line', shape: { x1, y1: y, x2, y2: y }, style: { stroke: '#24292e', lineWidth: 1.5 } };
+        },
+        encode: { x: [1, 2], y: 0 },
+      },
+    ],
+  } as echarts.EChartsOption);
+  const svg = chart.renderToSVGString();
+  chart.dispose();
+  return `${svg}\n`;
+}
+
+export function spreadOf(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b);
+  const [low, high] = [sorted[Math.floor((sorted.length - 1) / 2)], sorted[Math.ceil((sorted.length - 1) / 2)]];
+  const median = ((low ?? Number.NaN) + (high ?? Number.NaN)) / 2;
+  return { median, least: sorted[0] ?? Number.NaN, most: sorted.at(-1) ?? Number.NaN };
+}
+
+/** Three digits that say something. */
+export function rounded(value: number): number {
+  if (Math.abs(value) >= 100) return Math.round(value);
+  return Number(value.toPrecision(3));
+}
+
+export function told(values: readonly number[], unit: string): string {
+  const { median, least, most } = spreadOf(values);
+  const between = values.length > 1 ? ` (${rounded(least)}–${rounded(most)})` : '';
+  return `${rounded(median)}${unit}${between}`;
+}
