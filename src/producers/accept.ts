@@ -12,7 +12,14 @@ import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 import type { Secret } from '../secret.ts';
 import { apiKeyDigest } from '../secret-hashes.ts';
-import { claimKey, clientRateKey, JOB_OPTIONS, newVerificationId, partitionKeys, type VerificationJob } from './job.ts';
+import {
+  claimKey,
+  clientRateKey,
+  newVerificationId,
+  partitionKeys,
+  VERIFICATION_JOB_OPTIONS,
+  type VerificationJob,
+} from './job.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
 
@@ -258,7 +265,7 @@ async function journal(
   }
   const sameReference = keys.ofReference(client, reference);
   await Promise.all([
-    deps.queue(partition).add(operation, { v: 1, id }, { ...JOB_OPTIONS, jobId: id }),
+    deps.queue(partition).add(operation, { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id }),
     deps.redis.zadd(sameReference, 0, id),
     deps.redis.pexpire(sameReference, FOUND_BY_REFERENCE_MS),
   ]);

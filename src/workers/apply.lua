@@ -1,11 +1,14 @@
 -- Applies one decided change to the revision it was decided on: the record, its place in the due set, the
 -- transaction's own record and the result to publish, in one step.
--- KEYS: 1 record, 2 due set, 3 outbox, 4 transaction (reference), 5 awaiting set, 6 review set, 7 epoch
+-- KEYS: 1 record, 2 due set, 3 outbox, 4 transaction (reference), 5 awaiting set, 6 review set, 7 epoch, 8 breaker,
+--       9 last outcomes, 10 slowed until
 -- ARGV: 1 verification id, 2 expected revision, 3 the change as JSON:
 --   set {field: value}, clear [field], dueAt (0: nothing more is due, -1: as it is), publish (event type or ''), retentionMs,
 --   fenced (true: only while the journal is known to be whole, because the change believes that nothing was sent),
+--   health ('good', 'failed' or '': what this says of the provider), healthKept { count, ms }, slowDownMs (0: not),
 --   history (JSON lines), reference { set, clear, refund (0 or 1), release, forget, hold (bool) }
--- Returns { 1, now }, or when the record has moved on { 0, now, record }, or while the journal is recovering { 2, now }
+-- Returns { 1, now }, and for the breaker, where an attempt failed or was on trial, the breaker, the last outcomes and
+-- whether it was on trial; or when the record has moved on { 0, now, record }, or while the journal is recovering { 2, now }
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local id, change = ARGV[1], cjson.decode(ARGV[3])
@@ -82,4 +85,18 @@ if change.publish ~= '' then
   redis.call('XADD', KEYS[3], '*', unpack(entry))
 end
 if change.set.final == '1' then redis.call('PEXPIRE', KEYS[1], change.retentionMs) end
+
+if change.slowDownMs > 0 and tonumber(redis.call('GET', KEYS[10]) or '0') < now + change.slowDownMs then
+  redis.call('SET', KEYS[10], now + change.slowDownMs, 'PX', change.slowDownMs)
+end
+local onTrial = standing[1] ~= 'sending' and redis.call('HGET', KEYS[8], 'trial') == id
+if onTrial then redis.call('HDEL', KEYS[8], 'trial', 'trialUntil') end
+if change.health ~= '' then
+  redis.call('LPUSH', KEYS[9], change.health .. ' ' .. now)
+  redis.call('LTRIM', KEYS[9], 0, change.healthKept.count - 1)
+  redis.call('PEXPIRE', KEYS[9], change.healthKept.ms)
+  if onTrial or change.health == 'failed' then
+    return { 1, now, redis.call('HGETALL', KEYS[8]), redis.call('LRANGE', KEYS[9], 0, -1), onTrial and 1 or 0 }
+  end
+end
 return { 1, now }

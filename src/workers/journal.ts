@@ -8,6 +8,8 @@ import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers
 import { RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
+import type { Heard } from './breaker.ts';
+import { type AttemptOutcome, type BreakerSettings, type Health, readBreaker } from './breaker-policy.ts';
 import { changeOf, eventOf, type Facts, IN_FLIGHT_GRACE_MS, overtaken, situationOf } from './change.ts';
 import { decide, type Evidence, type Policy, type Verdict } from './decide.ts';
 
@@ -35,6 +37,8 @@ export interface JournalSettings {
   readonly rateLimit: { readonly max: number; readonly perMs: number };
   readonly inquiryRateLimit: { readonly max: number; readonly perMs: number };
   readonly timeoutMs: number;
+  /** Without one nothing is held back because of what attempts said of the provider. */
+  readonly breaker?: BreakerSettings;
   readonly retentionMs: number;
   /** How much a server may have lost of its last writes when another one takes over. */
   readonly lossWindowMs: number;
@@ -74,7 +78,7 @@ export type Beginning =
       /** On this process's monotonic clock (`performance.now()`): headers that have not left by then stay. */
       readonly sendBefore: number;
     }
-  | { readonly is: 'later'; readonly at: number; readonly because: 'rate_limited' | 'not_yet' | 'recovering' }
+  | { readonly is: 'later'; readonly at: number; readonly because: 'rate_limited' | 'not_yet' | 'held' | 'recovering' }
   /** Begin refused; the evidence says why, and must be applied to `record`. */
   | { readonly is: 'evidence'; readonly evidence: Evidence; readonly record: VerificationRecord }
   | { readonly is: 'awaiting'; readonly nextInquiryAt: number }
@@ -91,6 +95,8 @@ export interface Applied {
   readonly verdict: Verdict | null;
   readonly before: VerificationRecord;
   readonly published: string | null;
+  /** For the breaker, where the attempt failed or was on trial. */
+  readonly heard: Heard | null;
 }
 
 export class Journal {
@@ -123,7 +129,7 @@ export class Journal {
   }
 
   async begin(id: string): Promise<Beginning> {
-    const { rateLimit, timeoutMs, policy } = this.#settings;
+    const { rateLimit, timeoutMs, policy, breaker } = this.#settings;
     const asked = performance.now();
     const reply = (await beginScript.run(
       this.#redis,
@@ -134,6 +140,8 @@ export class Journal {
         this.keys.heartbeat(this.#worker),
         this.keys.epoch,
         this.keys.workers,
+        this.keys.breaker,
+        this.keys.slowed,
       ],
       [
         this.keys.prefix,
@@ -147,6 +155,7 @@ export class Journal {
         policy.maxAttempts,
         HEARTBEAT_LIFE_MS,
         this.#toldServer ?? '',
+        breaker?.enabled ? breaker.rampMs : '',
       ],
     )) as [string, number, ...unknown[]];
     const [outcome, now, third, fourth] = reply;
@@ -160,6 +169,7 @@ export class Journal {
         return { is: 'begun', record: this.#record(id, fourth), sendBefore: asked + (Number(third) - now) };
       case 'rate_limited':
       case 'not_yet':
+      case 'held':
         return { is: 'later', at: Number(third), because: outcome };
       case 'deadline_passed':
         return { is: 'evidence', evidence: { from: 'deadline' }, record: this.#record(id, third) };
@@ -186,12 +196,14 @@ export class Journal {
     }
   }
 
-  async ask(id: string, graceMs: number): Promise<Asking> {
+  /** `probe`: asked on behalf of the breaker, so also while it is open. */
+  async ask(id: string, graceMs: number, probe = false): Promise<Asking> {
     const { max, perMs } = this.#settings.inquiryRateLimit;
+    const heldByBreaker = this.#settings.breaker?.enabled && !probe;
     const [outcome, now, third] = (await askScript.run(
       this.#redis,
-      [this.keys.record(id), this.keys.inquiryRate],
-      [max, perMs, graceMs],
+      [this.keys.record(id), this.keys.inquiryRate, this.keys.breaker, this.keys.inquirySlowed],
+      [max, perMs, graceMs, heldByBreaker ? '1' : ''],
     )) as [string, number, unknown];
     this.#sawClock(now);
     if (outcome === 'ask') return { is: 'ask', record: this.#record(id, third), askedAt: now };
@@ -399,11 +411,11 @@ export class Journal {
       const verdict = decide(evidence, situation, { ...policy, canInquire: policy.canInquire(before) });
       if (verdict.do === 'nothing') {
         said(verdict);
-        return { verdict, before, published: null };
+        return { verdict, before, published: null, heard: null };
       }
       const sealedDetails = await this.#sealed(verdict, before, seal);
       const change = changeOf(verdict, before, situation, evidence, facts, { ...this.#settings, sealedDetails });
-      const [applied, now, current] = (await applyScript.run(
+      const [applied, now, current, ...ofBreaker] = (await applyScript.run(
         this.#redis,
         [
           this.keys.record(before.id),
@@ -413,15 +425,22 @@ export class Journal {
           this.keys.awaiting,
           this.keys.review,
           this.keys.epoch,
+          this.keys.breaker,
+          this.keys.breakerOutcomes,
+          evidence.from === 'inquiry' ? this.keys.inquirySlowed : this.keys.slowed,
         ],
         [before.id, before.revision, JSON.stringify(change)],
-      )) as [number, number, unknown];
+      )) as [number, number, unknown, ...unknown[]];
       this.#sawClock(now);
-      if (applied === RECOVERING) return { verdict: null, before, published: null };
+      if (applied === RECOVERING) return { verdict: null, before, published: null, heard: null };
       if (applied === APPLIED) {
         said(verdict);
         this.#tell(verdict, before, evidence);
-        return { verdict, before, published: change.publish === '' ? null : change.publish };
+        const heard =
+          change.health === '' || current === undefined
+            ? null
+            : readHeard(change.health, codeIn(evidence, facts), now, [current, ...ofBreaker]);
+        return { verdict, before, published: change.publish === '' ? null : change.publish, heard };
       }
       const moved = readRecord(before.id, this.#settings.partition, asObject(current));
       if (ofKnownAttempt && !writtenBack && (moved === null || moved.attempts < record.attempts)) {
@@ -434,7 +453,7 @@ export class Journal {
       }
       if (moved === null) {
         said({ do: 'nothing' });
-        return { verdict: { do: 'nothing' }, before, published: null }; // its retention is over
+        return { verdict: { do: 'nothing' }, before, published: null, heard: null }; // its retention is over
       }
       // It is not the revision that was decided on, and reads the same: deciding again would never end.
       if (moved.revision === before.revision)
@@ -522,6 +541,24 @@ function mayBeAnother(field: string, value: string, id: string): boolean {
   if (!field.startsWith('code:')) return false;
   const code = JSON.parse(value) as { id: string; outcome?: string };
   return code.id !== id && code.outcome !== 'rejected' && code.outcome !== 'not_submitted';
+}
+
+/** What apply.lua says for the breaker. */
+function readHeard(health: Health, code: string, now: number, told: readonly unknown[]): Heard {
+  const [breaker, outcomes, trial] = told as [readonly string[], readonly string[], number];
+  return {
+    ...{ health, code, now, trial: trial === 1, breaker: readBreaker(asObject(breaker)) },
+    outcomes: outcomes.map((text): AttemptOutcome => {
+      const [word, at] = text.split(' ');
+      return { health: word === 'failed' ? 'failed' : 'good', at: Number(at) };
+    }),
+  };
+}
+
+/** What a person is told of a failure: the status of an answer, else an error's code. */
+function codeIn(evidence: Evidence, { status }: Facts): string {
+  if (typeof status === 'number') return String(status);
+  return evidence.from === 'not_sent' || evidence.from === 'lost' ? evidence.code : '';
 }
 
 /** What assert.lua found of an attempt. */

@@ -140,8 +140,17 @@ describe('the right to send', () => {
     const ask = async (token: string): Promise<unknown[]> =>
       (await script.run(
         redis,
-        [keys.record(id), keys.due, keys.rate, keys.heartbeat('me'), keys.epoch, keys.workers],
-        [keys.prefix, id, token, 'me', 4_000, 12_000, 10, 1_000, 3, 6_000, ''],
+        [
+          keys.record(id),
+          keys.due,
+          keys.rate,
+          keys.heartbeat('me'),
+          keys.epoch,
+          keys.workers,
+          keys.breaker,
+          keys.slowed,
+        ],
+        [keys.prefix, id, token, 'me', 4_000, 12_000, 10, 1_000, 3, 6_000, '', ''],
       )) as unknown[];
     const first = await ask('mine');
     const second = await ask('mine');
