@@ -4,8 +4,10 @@
  * attempt said of the provider. Here is what moves it from state to state, and who probes: one worker at a time, with a
  * due inquiry of a verification that awaits proof, else a token call, else a connection; never with a customer's code.
  */
+
 import { randomUUID } from 'node:crypto';
 import { asError, type EventBus } from '../events.ts';
+import { type BreakerState, readBreaker } from '../producers/breaker-state.ts';
 import type { PartitionKeys } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
@@ -13,10 +15,8 @@ import {
   type AttemptOutcome,
   type BreakerEvent,
   type BreakerSettings,
-  type BreakerState,
   type Health,
   nextState,
-  readBreaker,
 } from './breaker-policy.ts';
 
 /** How often a worker looks; also how late a probe may be. */

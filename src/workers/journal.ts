@@ -3,13 +3,15 @@
  * A change is applied only to the revision it was decided on; whoever lost that race is given the record as it is now
  * and decides again. So evidence may come in any order, from any process, and meets only here.
  */
+
 import { asError, EventBus } from '../events.ts';
+import { readBreaker } from '../producers/breaker-state.ts';
 import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers/job.ts';
 import { RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 import type { Heard } from './breaker.ts';
-import { type AttemptOutcome, type BreakerSettings, type Health, readBreaker } from './breaker-policy.ts';
+import type { AttemptOutcome, BreakerSettings, Health } from './breaker-policy.ts';
 import { changeOf, eventOf, type Facts, IN_FLIGHT_GRACE_MS, overtaken, situationOf } from './change.ts';
 import { decide, type Evidence, type Policy, type Verdict } from './decide.ts';
 

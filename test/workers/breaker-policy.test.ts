@@ -1,16 +1,15 @@
 /** The breaker's whole policy, as tables: what opens it, for how long, what closes it, and what counts as a failure. */
+
 import { describe, expect, test } from 'vitest';
+import { type BreakerState, CLOSED, readBreaker } from '../../src/producers/breaker-state.ts';
 import {
   type AttemptOutcome,
   type BreakerEvent,
   type BreakerSettings,
-  type BreakerState,
-  CLOSED,
   type Health,
   healthOf,
   nextState,
   openForMs,
-  readBreaker,
 } from '../../src/workers/breaker-policy.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
 
