@@ -48,7 +48,7 @@ export interface AttemptDependencies {
   sealDetails(client: string, details: unknown): Promise<string>;
   /** Holds back the partition's queue (or its inquiries) for a while. */
   slowDown(queue: 'verification' | 'inquiry', forMs: number): Promise<void>;
-  /** Nothing of the partition passes for so long: its breaker is open, or has one on trial. */
+  /** Nothing of the partition passes for so long: its rate is used up, or its breaker is not closed. */
   hold?(forMs: number): Promise<void>;
   /** An attempt said something of the provider that its breaker must know. */
   heard?(heard: Heard): Promise<void>;
@@ -80,7 +80,7 @@ export async function attempt(id: string, deps: AttemptDependencies): Promise<Ne
         events.emit('resend:prevented', { id, partition, because: 'owner_dead' });
       return await conclude(beginning.record, beginning.evidence, {}, {}, deps);
     case 'later':
-      if (beginning.because === 'held') await deps.hold?.(beginning.at - journal.now());
+      if (beginning.heldUntil > 0) await deps.hold?.(beginning.heldUntil - journal.now());
       return { do: 'later', at: beginning.at };
     case 'awaiting':
       events.emit('resend:prevented', { id, partition, because: 'awaiting' });

@@ -6,7 +6,7 @@
 --       12 ms in which the rate grows after the breaker has closed, or '' without a breaker
 -- Returns { outcome, now, … }:
 --   begun            now, send before, record
---   rate_limited     now, try at
+--   rate_limited     now, try at, until when nobody else gets past either (0: somebody may)
 --   held             now, try at
 --   not_yet          now, try at
 --   deadline_passed  now, record
@@ -71,7 +71,7 @@ end
 
 -- The provider has said to come later: that holds for every process, whatever BullMQ's gate lets through.
 local slowedUntil = tonumber(redis.call('GET', KEYS[8]) or '0')
-if slowedUntil > now then return { 'rate_limited', now, tostring(slowedUntil) } end
+if slowedUntil > now then return { 'rate_limited', now, tostring(slowedUntil), tostring(slowedUntil) } end
 
 -- Open, nothing passes; half open, one at a time; then the rate grows from a tenth to the whole.
 local max, perMs = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -89,11 +89,13 @@ end
 -- Exact sliding window: the log holds the last `max` begins, newest first. Those who find none are told times one
 -- interval apart, so that they do not all come back at once.
 local oldest = tonumber(redis.call('LINDEX', KEYS[3], max - 1) or '0')
-if now - oldest < perMs then
+-- Two that begin a window apart may arrive a little less apart: the window is longer here by what that may be.
+local freeAt = oldest + perMs + math.min(math.ceil(perMs * 0.05), 50)
+if now < freeAt then
   local promised = tonumber(redis.call('GET', KEYS[3] .. ':promised') or '0')
-  local at = math.max(oldest + perMs, math.min(promised + perMs / max, now + 10 * perMs))
+  local at = math.max(freeAt, math.min(promised + perMs / max, now + 10 * perMs))
   redis.call('SET', KEYS[3] .. ':promised', math.ceil(at), 'PX', math.ceil(at - now + perMs))
-  return { 'rate_limited', now, tostring(math.ceil(at)) }
+  return { 'rate_limited', now, tostring(math.ceil(at)), '0' }
 end
 redis.call('LPUSH', KEYS[3], now)
 redis.call('LTRIM', KEYS[3], 0, tonumber(ARGV[7]) - 1)

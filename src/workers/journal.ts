@@ -80,7 +80,13 @@ export type Beginning =
       /** On this process's monotonic clock (`performance.now()`): headers that have not left by then stay. */
       readonly sendBefore: number;
     }
-  | { readonly is: 'later'; readonly at: number; readonly because: 'rate_limited' | 'not_yet' | 'held' | 'recovering' }
+  /** `heldUntil`: nobody else gets past before then either; 0 where that is not so. */
+  | {
+      readonly is: 'later';
+      readonly at: number;
+      readonly because: 'rate_limited' | 'not_yet' | 'held' | 'recovering';
+      readonly heldUntil: number;
+    }
   /** Begin refused; the evidence says why, and must be applied to `record`. */
   | { readonly is: 'evidence'; readonly evidence: Evidence; readonly record: VerificationRecord }
   | { readonly is: 'awaiting'; readonly nextInquiryAt: number }
@@ -164,15 +170,17 @@ export class Journal {
     this.#sawClock(now);
     switch (outcome) {
       case 'recovering':
-        return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering' };
+        return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering', heldUntil: 0 };
       case 'begun':
         this.#remember(id, fourth as string[]);
         // Counted from before the question was put, so the limit on our clock is never later than the one on Redis's.
         return { is: 'begun', record: this.#record(id, fourth), sendBefore: asked + (Number(third) - now) };
       case 'rate_limited':
-      case 'not_yet':
+        return { is: 'later', at: Number(third), because: outcome, heldUntil: Number(fourth) };
       case 'held':
-        return { is: 'later', at: Number(third), because: outcome };
+        return { is: 'later', at: Number(third), because: outcome, heldUntil: Number(third) };
+      case 'not_yet':
+        return { is: 'later', at: Number(third), because: outcome, heldUntil: 0 };
       case 'deadline_passed':
         return { is: 'evidence', evidence: { from: 'deadline' }, record: this.#record(id, third) };
       case 'owner_dead':

@@ -190,7 +190,7 @@ describe('the right to send', () => {
     const journal = journalOf({ redis });
     const id = await submitted(journal, NOT_SENT);
     const { notBefore } = await read(journal, id);
-    expect(await journal.begin(id)).toEqual({ is: 'later', at: notBefore, because: 'not_yet' });
+    expect(await journal.begin(id)).toEqual({ is: 'later', at: notBefore, because: 'not_yet', heldUntil: 0 });
     await redis.hset(keys.record(id), 'notBefore', 1);
     expect(await begin(journal, id)).toMatchObject({ attempts: 2, attemptsUsed: 1, notSent: 1 });
   });
