@@ -270,6 +270,21 @@ const webhook = z.strictObject({
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 const INQUIRY_DELAYS_MS = [10_000, 30_000, 60_000, 120_000, 300_000, 900_000, 3_600_000];
 
+const breaker = z
+  .strictObject({
+    enabled: z.boolean().default(true),
+    failures: count.default(5),
+    share: z.number().gt(0, 'must be above 0').max(1, 'must be 1 at most').default(0.5),
+    windowMs: timer.default(60_000),
+    openMs: timer.default(5_000),
+    maxOpenMs: timer.default(60_000),
+    rampMs: timer.default(10_000),
+  })
+  .refine((given) => given.openMs <= given.maxOpenMs, {
+    path: ['maxOpenMs'],
+    error: 'must not be below openMs',
+  });
+
 /** One partition. The adapter brings the schemas of its own two keys; an unknown one is reported elsewhere. */
 function partitionSchema(name: string, adapter: Provider | undefined, filePath: z.ZodType<string>) {
   return z.strictObject({
@@ -289,6 +304,7 @@ function partitionSchema(name: string, adapter: Provider | undefined, filePath: 
         giveUpAfterMs: milliseconds.default(86_400_000),
       })
       .prefault({}),
+    breaker: breaker.prefault({}),
     proxy: proxy.exactOptional(),
     tls: z
       .strictObject({

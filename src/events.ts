@@ -71,6 +71,21 @@ export interface Events {
   };
   /** The partition is slowed for a while, because the provider said so. */
   'partition:slowed': { partition: string; queue: string; forMs: number };
+  /**
+   * The partition's breaker is open: nothing is submitted for `forMs`, then a probe is made. `row` counts openings in a
+   * row; `again`: it was open or half open before. `because`: a status or an error code. Told by one process of all.
+   */
+  'breaker:opened': { partition: string; because: string; row: number; forMs: number; again: boolean };
+  'breaker:probed': {
+    partition: string;
+    by: 'inquiry' | 'token' | 'connection';
+    answered: boolean;
+    code: string;
+  };
+  /** The provider answers again: one verification at a time is let through until one is answered. */
+  'breaker:half-opened': { partition: string; afterMs: number };
+  /** One verification was answered; the rate grows from here. `afterMs`: for how long it was not closed. */
+  'breaker:closed': { partition: string; afterMs: number };
   /** A submission that a queue without a journal would have repeated did not happen. */
   'resend:prevented': { id: string; partition: string; because: 'settled' | 'awaiting' | 'in_flight' | 'owner_dead' };
   /** Must never happen: headers left after the code's deadline. */

@@ -53,6 +53,10 @@ export function logEvents(events: EventBus, log: Logger): void {
     else log.error(line, 'webhook not delivered, and not tried again');
   });
   events.on('partition:slowed', (slowed) => log.warn(slowed, 'slowed'));
+  events.on('breaker:opened', (opened) => log.error(opened, 'the breaker is open: nothing is submitted'));
+  events.on('breaker:probed', (probed) => log.info(probed, 'the provider was probed'));
+  events.on('breaker:half-opened', (halfOpened) => log.warn(halfOpened, 'the breaker lets one verification through'));
+  events.on('breaker:closed', (closed) => log.warn(closed, 'the breaker is closed'));
   events.on('resend:prevented', (prevented) => log.info(prevented, 'not submitted again'));
   events.on('send:late', (late) => log.error(late, 'a code left after its deadline'));
   events.on('journal:recovered', (recovered) =>

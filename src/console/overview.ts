@@ -1,5 +1,5 @@
 /** The first page: whether something is bad, said in words; then every partition, and where results go, at a glance. */
-import type { Depths, PartitionDepth, QueueDepth } from '../metrics/depths.ts';
+import type { BreakerDepth, Depths, PartitionDepth, QueueDepth } from '../metrics/depths.ts';
 import { partitionKeys } from '../producers/job.ts';
 import type { Activity } from './activity.ts';
 import { type Html, html, type Piece } from './html.ts';
@@ -108,9 +108,14 @@ export function partitionNotices(name: string, { partitions, queues }: Depths): 
   const partition = html`<a href="/partitions/${name}"><b>${name}</b></a>`;
   const notices: Notice[] = [];
   if (depth !== undefined) {
-    const { workers, overdueMs, codeLifeUsed, needsReview, oldestReviewAgeMs } = depth;
+    const { workers, overdueMs, codeLifeUsed, needsReview, oldestReviewAgeMs, breaker } = depth;
     if (workers === 0)
       notices.push({ tone: 'bad', text: html`${partition}: no worker is alive, nothing is carried out.` });
+    if (breaker.is !== 'closed')
+      notices.push({
+        tone: 'bad',
+        text: html`${partition}: its breaker has been open for ${duration(breaker.forMs)}, because the provider fails (${breaker.because}). ${breakerNow(breaker)}`,
+      });
     if (overdueMs > OVERDUE_MS)
       notices.push({
         tone: 'bad',
@@ -165,7 +170,20 @@ function queueNotices(name: string, { depths, titles, queues }: Overview): Notic
 
 function partitionName(name: string, depths: Depths): Html {
   const paused = depths.queues.get(partitionKeys(name).queue)?.paused === true;
-  return html`<a href="/partitions/${name}">${name}</a>${paused ? html` <span class="word bad">paused</span>` : null}`;
+  const breaker = depths.partitions.get(name)?.breaker.is ?? 'closed';
+  return html`<a href="/partitions/${name}">${name}</a>${paused ? html` <span class="word bad">paused</span>` : null}${
+    breaker === 'closed'
+      ? null
+      : html` <span class="word bad">${breaker === 'open' ? 'breaker open' : 'on trial'}</span>`
+  }`;
+}
+
+/** What passes now, and what comes next. */
+export function breakerNow({ is, probeInMs }: BreakerDepth): string {
+  if (is === 'closed') return 'Everything passes.';
+  if (is === 'half_open') return 'It answers again: one verification at a time passes until one is answered.';
+  const next = probeInMs === 0 ? 'now' : `in ${duration(probeInMs)}`;
+  return `Nothing is submitted; the next probe is ${next}, and it is no customer's code.`;
 }
 
 /** In the order of the table: waiting, age, rate, answers, awaiting, review, workers. */

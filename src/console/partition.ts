@@ -1,5 +1,5 @@
 /** One partition: how it stands, and the switch that holds it. */
-import type { Depths } from '../metrics/depths.ts';
+import type { BreakerDepth, Depths } from '../metrics/depths.ts';
 import { EVIDENCE_LENGTH } from '../producers/evidence.ts';
 import { partitionKeys } from '../producers/job.ts';
 import type { Activity } from './activity.ts';
@@ -7,8 +7,8 @@ import { type AuditEntry, auditTable } from './audit.ts';
 import { html, type Piece } from './html.ts';
 import { page } from './layout.ts';
 import { OUTCOME_MINUTES } from './outcomes.ts';
-import { partitionCells, partitionNotices } from './overview.ts';
-import { queueLink, timeOfDay } from './words.ts';
+import { breakerNow, partitionCells, partitionNotices } from './overview.ts';
+import { duration, queueLink, timeOfDay } from './words.ts';
 
 export interface PartitionView {
   readonly name: string;
@@ -47,11 +47,20 @@ ${FACTS.map((fact, index) => html`<dt>${fact}</dt><dd>${cells[index] ?? null}</d
       (queue, index) =>
         html`${index === 0 ? '' : ' · '}${queueLink(queue, (titles.get(queue) ?? queue).replace(`${name} · `, ''))}`,
     )}</dd>
+<dt>Breaker</dt><dd>${breakerCell(depths.partitions.get(name)?.breaker)}</dd>
 </dl>
 ${paused === undefined ? null : holdForm(name, paused)}
 <h2>What persons did here</h2>
 ${auditTable(audit)}`,
   });
+}
+
+function breakerCell(breaker: BreakerDepth | undefined): Piece {
+  if (breaker === undefined) return '–';
+  const { is, because, forMs, row } = breaker;
+  if (is === 'closed') return 'closed';
+  const times = row > 1 ? `, ${row} times in a row` : '';
+  return html`<span class="word bad">${is === 'open' ? 'open' : 'half open'}</span> for ${duration(forMs)}${times}, because of ${because}. ${breakerNow(breaker)}`;
 }
 
 function holdForm(name: string, paused: boolean): Piece {

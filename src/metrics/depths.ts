@@ -5,6 +5,7 @@
  */
 import { Queue } from 'bullmq';
 import type { Registry } from 'prom-client';
+import type { BreakerState } from '../producers/breaker-state.ts';
 import type { PartitionKeys } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { within } from './limit.ts';
@@ -38,6 +39,13 @@ export interface PartitionDepth {
   /** How much of its life the code that is next in line has spent, 1 being all; 0 when none waits. */
   readonly codeLifeUsed: number;
   readonly workers: number;
+  readonly breaker: BreakerDepth;
+}
+
+/** `forMs`: for how long it has not been closed. `probeInMs`: until the next probe; 0 when it is due, or not open. */
+export interface BreakerDepth extends Pick<BreakerState, 'is' | 'because' | 'row'> {
+  readonly forMs: number;
+  readonly probeInMs: number;
 }
 
 export interface Depths {
@@ -50,7 +58,7 @@ export interface Depths {
 
 export interface WatchedPartition {
   readonly name: string;
-  readonly keys: Pick<PartitionKeys, 'awaiting' | 'review' | 'due' | 'workers' | 'queue' | 'record'>;
+  readonly keys: Pick<PartitionKeys, 'awaiting' | 'review' | 'due' | 'workers' | 'queue' | 'record' | 'breaker'>;
 }
 
 export interface DepthReaderDependencies {
@@ -195,6 +203,7 @@ export function collectDepths(registry: Registry, reader: Pick<DepthReader, 'rea
   ofPartitions('overdue', ({ overdueMs }) => overdueMs / 1_000);
   ofPartitions('codeLifeUsed', ({ codeLifeUsed }) => codeLifeUsed);
   ofPartitions('workers', ({ workers }) => workers);
+  ofPartitions('breakerOpen', ({ breaker }) => Number(breaker.is === 'open'));
   collectServer(registry, async () => (await reader.read()).server);
   declareGauge(registry, 'scrapeIncomplete', async (gauge) => {
     const { complete } = await reader.read();
@@ -209,7 +218,8 @@ type PartitionGauge =
   | 'needsReviewOldestAge'
   | 'overdue'
   | 'codeLifeUsed'
-  | 'workers';
+  | 'workers'
+  | 'breakerOpen';
 
 async function readQueue(redis: RedisConnection, queue: Queue, now: Promise<number>): Promise<QueueDepth> {
   const [jobs, paused, addedAt] = await Promise.all([
@@ -220,9 +230,13 @@ async function readQueue(redis: RedisConnection, queue: Queue, now: Promise<numb
   return { name: queue.name, jobs, paused, oldestJobAgeMs: ageOf(addedAt, await now) };
 }
 
-/** BullMQ puts in at the left of its wait list and takes from the right. */
+/** BullMQ puts in at the left of its wait list and takes from the right; jobs with a priority come after those without. */
 async function nextInLine(redis: RedisConnection, queue: Queue): Promise<string | null> {
-  return await redis.lindex(queue.toKey('wait'), -1);
+  const [waiting, [prioritized]] = await Promise.all([
+    redis.lindex(queue.toKey('wait'), -1),
+    redis.zrange(queue.toKey('prioritized'), '0', '0'),
+  ]);
+  return waiting ?? prioritized ?? null;
 }
 
 /** Null: none waits, or it was taken just now. */
@@ -238,15 +252,17 @@ async function readPartition(
   queue: Queue | undefined,
   now: Promise<number>,
 ): Promise<PartitionDepth> {
-  const [unresolved, needsReview, awaitingSince, reviewSince, dueAt, codeLifeUsed, workers] = await Promise.all([
-    redis.zcard(keys.awaiting),
-    redis.zcard(keys.review),
-    lowestScore(redis, keys.awaiting),
-    lowestScore(redis, keys.review),
-    lowestScore(redis, keys.due),
-    queue === undefined ? 0 : codeLifeUsedIn(redis, queue, keys, now),
-    now.then((at) => redis.zcount(keys.workers, at - WORKER_SILENT_MS, '+inf')),
-  ]);
+  const [unresolved, needsReview, awaitingSince, reviewSince, dueAt, codeLifeUsed, workers, breaker] =
+    await Promise.all([
+      redis.zcard(keys.awaiting),
+      redis.zcard(keys.review),
+      lowestScore(redis, keys.awaiting),
+      lowestScore(redis, keys.review),
+      lowestScore(redis, keys.due),
+      queue === undefined ? 0 : codeLifeUsedIn(redis, queue, keys, now),
+      now.then((at) => redis.zcount(keys.workers, at - WORKER_SILENT_MS, '+inf')),
+      redis.hmget(keys.breaker, 'state', 'because', 'row', 'troubleSince', 'until'),
+    ]);
   const at = await now;
   return {
     name,
@@ -257,10 +273,19 @@ async function readPartition(
     overdueMs: ageOf(dueAt, at),
     codeLifeUsed,
     workers,
+    breaker: breakerDepth(breaker, at),
   };
 }
 
-/** The one at the head of the wait list, or the next that is to be tried again: whichever is nearer to its deadline. */
+function breakerDepth([is, because, row, troubleSince, until]: readonly (string | null)[], now: number): BreakerDepth {
+  if (is !== 'open' && is !== 'half_open') return { is: 'closed', because: '', row: 0, forMs: 0, probeInMs: 0 };
+  return {
+    ...{ is, because: because ?? '', row: Number(row ?? 0), forMs: ageOf(Number(troubleSince ?? now), now) },
+    probeInMs: is === 'open' ? Math.max(0, Number(until ?? 0) - now) : 0,
+  };
+}
+
+/** The one that is taken next, or the next that is to be tried again: whichever is nearer to its deadline. */
 async function codeLifeUsedIn(
   redis: RedisConnection,
   queue: Queue,

@@ -118,6 +118,9 @@ export function observe(events: EventBus, metrics: Metrics, observed: Observed =
     metrics.webhookDeliveries.inc({ client: wordOf(webhooks, client), outcome }),
   );
   on('partition:slowed', ({ partition }) => metrics.rateLimited.inc({ provider: partition }));
+  on('breaker:opened', ({ partition, again }) => {
+    if (!again) metrics.breakerOpened.inc({ provider: partition });
+  });
   on('resend:prevented', ({ partition }) => metrics.resendsPrevented.inc({ provider: partition }));
   on('send:late', ({ partition }) => metrics.sendsAfterDeadline.inc({ provider: partition }));
 
@@ -138,6 +141,7 @@ function startAtZero(metrics: Metrics, { partitions = [], clients = [], webhooks
       metrics.attempts,
       metrics.proofsContradicted,
       metrics.rateLimited,
+      metrics.breakerOpened,
       metrics.sendsAfterDeadline,
       metrics.resendsPrevented,
       metrics.unexpectedAnswers,

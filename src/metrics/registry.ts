@@ -147,6 +147,20 @@ export const METRICS = {
     scope: 'global',
     labels: ['provider'],
   },
+  breakerOpen: {
+    name: 'otp_breaker_open',
+    type: 'gauge',
+    help: '1 while the breaker of a partition is open: nothing is submitted, because its provider fails; else 0.',
+    scope: 'global',
+    labels: ['provider'],
+  },
+  breakerOpened: {
+    name: 'otp_breaker_opened_total',
+    type: 'counter',
+    help: 'Times that the breaker of a partition opened after it had been closed.',
+    scope: 'per process',
+    labels: ['provider'],
+  },
   jobsRecreated: {
     name: 'otp_jobs_recreated_total',
     type: 'counter',

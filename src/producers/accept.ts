@@ -13,7 +13,7 @@ import { Script } from '../redis/script.ts';
 import type { Secret } from '../secret.ts';
 import { apiKeyDigest } from '../secret-hashes.ts';
 import { claimDone, claimIt, type RateLimit } from './claim.ts';
-import { claimKey, JOB_OPTIONS, newVerificationId, partitionKeys, type VerificationJob } from './job.ts';
+import { claimKey, newVerificationId, partitionKeys, VERIFICATION_JOB_OPTIONS, type VerificationJob } from './job.ts';
 import { readRecord, type VerificationRecord } from './record.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
@@ -230,7 +230,7 @@ async function journal(
   for (const [field, value] of Object.entries(fields)) args.push(field, value);
   const recordKeys = [keys.record(id), keys.due, keys.ofReference(client, reference)];
   const [now, expiresAt] = (await acceptScript.run(deps.redis, recordKeys, args)) as [number, number] | [];
-  await deps.queue(partition).add(operation, { v: 1, id }, { ...JOB_OPTIONS, jobId: id });
+  await deps.queue(partition).add(operation, { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id });
   await claimDone(claim, deps.redis);
   if (now === undefined) return null;
   const traceparent = draft.head.traceparent ?? null;

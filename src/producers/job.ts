@@ -47,6 +47,13 @@ export interface PartitionKeys {
   readonly outbox: string;
   readonly rate: string;
   readonly inquiryRate: string;
+  /** Until when submissions are held back because the provider said so. */
+  readonly slowed: string;
+  readonly inquirySlowed: string;
+  /** How the breaker stands: a hash, see breaker-policy.ts. */
+  readonly breaker: string;
+  /** What the last attempts said of the provider, newest first. */
+  readonly breakerOutcomes: string;
   readonly sweep: string;
   /** Which server the journal was last known to be whole on, and since when it has been seen. */
   readonly epoch: string;
@@ -79,6 +86,10 @@ export function partitionKeys(partition: string): PartitionKeys {
     outbox: `${prefix}:outbox`,
     rate: `${prefix}:rate`,
     inquiryRate: `${prefix}:inquiry-rate`,
+    slowed: `${prefix}:slowed`,
+    inquirySlowed: `${prefix}:inquiry-slowed`,
+    breaker: `${prefix}:breaker`,
+    breakerOutcomes: `${prefix}:breaker-outcomes`,
     sweep: `${prefix}:sweep`,
     audit: `${prefix}:audit`,
     epoch: `${prefix}:epoch`,
@@ -127,6 +138,14 @@ export const JOB_OPTIONS = {
   removeOnFail: { age: 7 * 24 * 3600, count: 1_000 },
   stackTraceLimit: 1,
 } as const;
+
+/**
+ * BullMQ puts a job that comes back from a delay behind the whole backlog, unless jobs have priorities: then those that
+ * were in hand before come first (the lower the sooner).
+ */
+export const FRESH_PRIORITY = 2;
+export const AGAIN_PRIORITY = 1;
+export const VERIFICATION_JOB_OPTIONS = { ...JOB_OPTIONS, priority: FRESH_PRIORITY } as const;
 
 /** Options of a result: a consumer's failing handler is retried for some minutes, then the result stays visible as failed. */
 export const RESULT_JOB_OPTIONS = {

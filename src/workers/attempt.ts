@@ -19,12 +19,13 @@ import type {
   Verification,
 } from '../providers/provider.ts';
 import { Secret } from '../secret.ts';
+import type { Heard, ProbeReply } from './breaker.ts';
 import type { Facts } from './change.ts';
 import type { Evidence } from './decide.ts';
 import { type Journal, type Published, RECOVERING_AGAIN_MS } from './journal.ts';
 import type { Sessions, Tokens } from './sessions.ts';
 import { newStamp } from './stamp.ts';
-import { type Reply, type Transport, timeToldIn } from './transport.ts';
+import { probeReplyOf, type Reply, type Transport, timeToldIn } from './transport.ts';
 
 /** A refused write of an outcome is tried again after this. */
 const SETTLE_AGAIN_MS = 200;
@@ -47,6 +48,10 @@ export interface AttemptDependencies {
   sealDetails(client: string, details: unknown): Promise<string>;
   /** Holds back the partition's queue (or its inquiries) for a while. */
   slowDown(queue: 'verification' | 'inquiry', forMs: number): Promise<void>;
+  /** Nothing of the partition passes for so long: its rate is used up, or its breaker is not closed. */
+  hold?(forMs: number): Promise<void>;
+  /** An attempt said something of the provider that its breaker must know. */
+  heard?(heard: Heard): Promise<void>;
   /** A result stands in the outbox, put there by this process. */
   published(result: Published): void;
   /** The provider has other names for this transaction, by which a callback may come. */
@@ -75,6 +80,7 @@ export async function attempt(id: string, deps: AttemptDependencies): Promise<Ne
         events.emit('resend:prevented', { id, partition, because: 'owner_dead' });
       return await conclude(beginning.record, beginning.evidence, {}, {}, deps);
     case 'later':
+      if (beginning.heldUntil > 0) await deps.hold?.(beginning.heldUntil - journal.now());
       return { do: 'later', at: beginning.at };
     case 'awaiting':
       events.emit('resend:prevented', { id, partition, because: 'awaiting' });
@@ -89,19 +95,28 @@ export async function attempt(id: string, deps: AttemptDependencies): Promise<Ne
   return beginning satisfies never;
 }
 
-/** Asks what became of the money, and settles when the answer proves it. `graceMs`: how early it may ask. */
-export async function inquire(id: string, graceMs: number, deps: AttemptDependencies): Promise<Next> {
+/**
+ * Asks what became of the money, and settles when the answer proves it. `graceMs`: how early it may ask.
+ * `probe`: asked on behalf of an open breaker, which is told how the call ended.
+ */
+export async function inquire(
+  id: string,
+  graceMs: number,
+  deps: AttemptDependencies,
+  probe?: (reply: ProbeReply) => void,
+): Promise<Next> {
   const { journal, provider, sessions, events, partition } = deps;
   const { inquiry } = provider;
   if (!inquiry) return { do: 'finish' };
 
-  const asking = await journal.ask(id, graceMs);
+  const asking = await journal.ask(id, graceMs, probe !== undefined);
   if (asking.is === 'idle') return { do: 'finish' };
   if (asking.is === 'later') return { do: 'later', at: asking.at };
   const { record, askedAt } = asking;
 
   const tokens = await sessions.tokens(inquiry.tokens, null);
   if (tokens.kind === 'unavailable') {
+    probe?.({ answered: tokens.atProvider !== true, code: tokens.code });
     const finding = { kind: 'nothing', documented: true, providerCode: tokens.code } as const;
     return await conclude(
       record,
@@ -115,6 +130,7 @@ export async function inquire(id: string, graceMs: number, deps: AttemptDependen
   const startedAt = performance.now();
   const reply = await deps.transport.send(inquiry.buildRequest(subject, newStamp(tokens.tokens)));
   tellCall(record, 'inquiry', reply, startedAt, deps);
+  probe?.(probeReplyOf(reply));
   const finding: Finding =
     reply.kind === 'answered'
       ? readSafely(() => inquiry.interpret(reply.response, subject), UNREADABLE_FINDING)
@@ -154,10 +170,14 @@ export async function conclude(
   evidence: Evidence,
   facts: Facts,
   tokens: Stamp['tokens'],
-  deps: Pick<AttemptDependencies, 'journal' | 'sessions' | 'sealDetails' | 'slowDown' | 'published' | 'remember'>,
+  deps: Pick<
+    AttemptDependencies,
+    'journal' | 'sessions' | 'sealDetails' | 'slowDown' | 'heard' | 'published' | 'remember'
+  >,
 ): Promise<Next> {
-  const { verdict, published } = await deps.journal.apply(record, evidence, facts, deps.sealDetails);
+  const { verdict, published, heard } = await deps.journal.apply(record, evidence, facts, deps.sealDetails);
   if (published !== null) deps.published(published);
+  if (heard !== null) await deps.heard?.(heard);
   if (verdict === null) return { do: 'later', at: deps.journal.now() + RECOVERING_AGAIN_MS };
   if (verdict.do === 'nothing' || verdict.do === 'contradict') return { do: 'finish' };
   if (verdict.identifiers) await deps.remember?.(verdict.identifiers, record.reference);
@@ -215,7 +235,7 @@ async function submit(
     events.emit('send:late', { id, partition });
   switch (reply.kind) {
     case 'not_sent':
-      return notSent(reply.code, true);
+      return notSent(reply.code, true, !OUR_FAULTS.has(reply.code));
     case 'lost':
       return [{ from: 'lost', code: reply.code }, { code: reply.code }];
     case 'answered': {
@@ -260,8 +280,11 @@ function mendable(outcome: Outcome, tokens: Stamp['tokens']): Outcome {
   return ours ? outcome : { ...outcome, remedy: { do: 'none' } };
 }
 
-function notSent(code: string, remediable: boolean): [Evidence, Facts] {
-  return [{ from: 'not_sent', code, remediable }, { code }];
+/** Codes of the transport that say nothing of the provider: the request itself was at fault. */
+const OUR_FAULTS = new Set(['FOREIGN_ORIGIN', 'UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPORTED']);
+
+function notSent(code: string, remediable: boolean, atProvider = false): [Evidence, Facts] {
+  return [{ from: 'not_sent', code, remediable, ...(atProvider ? { atProvider } : {}) }, { code }];
 }
 
 type Beforehand = Tokens | { readonly kind: 'no_key'; readonly record: VerificationRecord; readonly kid: string };
@@ -317,12 +340,13 @@ async function withoutTokens(
   const record = await deps.journal.read(id);
   if (record?.state === 'awaiting' && record.nextInquiryAt > 0) return { do: 'inquire', at: record.nextInquiryAt };
   if (record?.state !== 'queued') return { do: 'finish' };
-  const { code, remediable, retryAfterMs } = tokens;
+  const { code, remediable, retryAfterMs, atProvider } = tokens;
   const evidence: Evidence = {
     from: 'not_sent',
     code,
     remediable,
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(atProvider ? { atProvider } : {}),
   };
   return await conclude(record, evidence, { code }, {}, deps);
 }

@@ -1,11 +1,13 @@
 -- The right to send: look, deadline, reference, budget, rate token, all or nothing, by the clock of Redis.
--- KEYS: 1 record, 2 due set, 3 rate log, 4 this worker's heartbeat, 5 epoch, 6 workers
+-- KEYS: 1 record, 2 due set, 3 rate log, 4 this worker's heartbeat, 5 epoch, 6 workers, 7 breaker, 8 slowed until
 -- ARGV: 1 key prefix, 2 verification id, 3 attempt token, 4 worker, 5 ms in which headers must leave,
 --       6 ms in which the attempt can still be in flight, 7 rate max, 8 rate per ms, 9 max attempts per reference,
---       10 heartbeat life in ms, 11 the server that this worker last knew, or ''
+--       10 heartbeat life in ms, 11 the server that this worker last knew, or '',
+--       12 ms in which the rate grows after the breaker has closed, or '' without a breaker
 -- Returns { outcome, now, … }:
 --   begun            now, send before, record
---   rate_limited     now, try at
+--   rate_limited     now, try at, until when nobody else gets past either (0: somebody may)
+--   held             now, try at
 --   not_yet          now, try at
 --   deadline_passed  now, record
 --   attempt_in_flight | already_used | budget_spent   now, record, the reference's { transaction, whose it is }
@@ -67,19 +69,39 @@ if codePrint ~= '' then
   end
 end
 
+-- The provider has said to come later: that holds for every process, whatever BullMQ's gate lets through.
+local slowedUntil = tonumber(redis.call('GET', KEYS[8]) or '0')
+if slowedUntil > now then return { 'rate_limited', now, tostring(slowedUntil), tostring(slowedUntil) } end
+
+-- Open, nothing passes; half open, one at a time; then the rate grows from a tenth to the whole.
+local max, perMs = tonumber(ARGV[7]), tonumber(ARGV[8])
+local onTrial = false
+if ARGV[12] ~= '' then
+  local breaker = redis.call('HMGET', KEYS[7], 'state', 'until', 'trial', 'trialUntil', 'since')
+  if breaker[1] == 'open' then return { 'held', now, tostring(math.max(tonumber(breaker[2]), now + 250)) } end
+  onTrial = breaker[1] == 'half_open'
+  if onTrial and breaker[3] and now < tonumber(breaker[4]) then return { 'held', now, tostring(now + 250) } end
+  local closedFor = breaker[1] == 'closed' and now - tonumber(breaker[5]) or math.huge
+  local ramp = tonumber(ARGV[12])
+  if closedFor < ramp then max = math.max(1, math.ceil(max * (0.1 + 0.9 * closedFor / ramp))) end
+end
+
 -- Exact sliding window: the log holds the last `max` begins, newest first. Those who find none are told times one
 -- interval apart, so that they do not all come back at once.
-local max, perMs = tonumber(ARGV[7]), tonumber(ARGV[8])
 local oldest = tonumber(redis.call('LINDEX', KEYS[3], max - 1) or '0')
-if now - oldest < perMs then
+-- Two that begin a window apart may arrive a little less apart: the window is longer here by what that may be.
+local freeAt = oldest + perMs + math.min(math.ceil(perMs * 0.05), 50)
+if now < freeAt then
   local promised = tonumber(redis.call('GET', KEYS[3] .. ':promised') or '0')
-  local at = math.max(oldest + perMs, math.min(promised + perMs / max, now + 10 * perMs))
+  local at = math.max(freeAt, math.min(promised + perMs / max, now + 10 * perMs))
   redis.call('SET', KEYS[3] .. ':promised', math.ceil(at), 'PX', math.ceil(at - now + perMs))
-  return { 'rate_limited', now, tostring(math.ceil(at)) }
+  return { 'rate_limited', now, tostring(math.ceil(at)), '0' }
 end
 redis.call('LPUSH', KEYS[3], now)
-redis.call('LTRIM', KEYS[3], 0, max - 1)
+redis.call('LTRIM', KEYS[3], 0, tonumber(ARGV[7]) - 1)
 redis.call('PEXPIRE', KEYS[3], perMs * 2)
+
+if onTrial then redis.call('HSET', KEYS[7], 'trial', id, 'trialUntil', now + tonumber(ARGV[6])) end
 
 if codePrint ~= '' then
   used = used + 1

@@ -4,6 +4,7 @@
  */
 import { JOB_SEEN_WITHIN_MS } from '../producers/accept.ts';
 import type { HistoryEntry, RawRecord, VerificationRecord } from '../producers/record.ts';
+import { type BreakerSettings, type Health, healthOf, OUTCOMES_KEPT } from './breaker-policy.ts';
 import type { Evidence, Policy, Situation, Verdict } from './decide.ts';
 
 /** After the time-out an answer may still be on its way to us for so long. */
@@ -24,6 +25,7 @@ export interface ChangeSettings {
   readonly retentionMs: number;
   readonly policy: Pick<Policy, 'inquiry'>;
   readonly timeoutMs: number;
+  readonly breaker?: BreakerSettings;
   /** What the provider told besides, sealed for the client; null when it told nothing. */
   readonly sealedDetails: string | null;
 }
@@ -40,6 +42,11 @@ export interface Change {
   /** Believes that nothing was sent: holds only while the journal is known to be whole. */
   fenced: boolean;
   history: string;
+  /** What this says of the provider, for its breaker; '' for nothing. */
+  health: Health | '';
+  healthKept: { count: number; ms: number };
+  /** No other submission (or inquiry) for so long, by the provider's own word; 0 without one. */
+  slowDownMs: number;
   reference: {
     set: Record<string, string>;
     clear: string[];
@@ -49,6 +56,10 @@ export interface Change {
     /** An attempt that nobody saw may be on its way: no other one may begin for this transaction. */
     hold: boolean;
   };
+}
+
+function statusIn({ status }: Facts): number | null {
+  return typeof status === 'number' ? status : null;
 }
 
 function setOrClear(change: Change, field: string, value: string | number | null): void {
@@ -141,7 +152,7 @@ export function changeOf(
   situation: Situation,
   evidence: Evidence,
   facts: Facts,
-  { retentionMs, policy, timeoutMs, sealedDetails }: ChangeSettings,
+  { retentionMs, policy, timeoutMs, breaker, sealedDetails }: ChangeSettings,
 ): Change {
   const { now } = situation;
   const begun = before.state === 'sending' || before.state === 'awaiting';
@@ -153,6 +164,9 @@ export function changeOf(
     retentionMs,
     fenced: before.state === 'queued' && evidence.from !== 'rolled_back',
     history: '',
+    health: breaker?.enabled ? (healthOf(evidence, statusIn(facts)) ?? '') : '',
+    healthKept: { count: OUTCOMES_KEPT, ms: breaker?.windowMs ?? 1 },
+    slowDownMs: 'slowDownMs' in verdict ? Math.ceil(verdict.slowDownMs ?? 0) : 0,
     reference: { set: {}, clear: [], refund: 0, release: false, forget: false, hold: false },
   };
   const entry: Record<string, unknown> = { at: now, event: eventOf(evidence) };
@@ -292,18 +306,25 @@ export function argumentsOf(change: Change, before: VerificationRecord, forwarde
     forwarder,
     change.history,
     change.retentionMs,
-    `${set.final === '1' ? 'ends ' : ''}${reference.hold ? 'hold ' : ''}${reference.release ? 'release ' : ''}${reference.forget ? 'forget' : ''}`,
+    wordsOf(change, before),
     reference.refund,
-    0,
-    clear.length,
-    0,
-    reference.clear.length,
+    change.health,
+    change.healthKept.count,
+    change.healthKept.ms,
+    change.slowDownMs,
   ];
-  args[13] = pushEntries(args, set);
+  const counts = args.push(0, clear.length, 0, reference.clear.length) - 4;
+  args[counts] = pushEntries(args, set);
   args.push(...clear);
-  args[15] = pushEntries(args, reference.set);
+  args[counts + 2] = pushEntries(args, reference.set);
   args.push(...reference.clear);
   return args;
+}
+
+function wordsOf({ set, reference }: Change, before: VerificationRecord): string {
+  const { hold, release, forget } = reference;
+  const isOver = (set.state ?? before.state) !== 'sending';
+  return `${set.final === '1' ? 'ends ' : ''}${hold ? 'hold ' : ''}${release ? 'release ' : ''}${forget ? 'forget ' : ''}${isOver ? 'over' : ''}`;
 }
 
 /** How many texts it has added. */

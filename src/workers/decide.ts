@@ -27,7 +27,14 @@ const CALLBACK_AGAIN_MS = 3_000;
 export type Evidence =
   | { readonly from: 'answer'; readonly outcome: Outcome }
   /** Proved: no header of the submission was handed to a socket. `code` is an error code, never a message. */
-  | { readonly from: 'not_sent'; readonly code: string; readonly remediable: boolean; readonly retryAfterMs?: number }
+  | {
+      readonly from: 'not_sent';
+      readonly code: string;
+      readonly remediable: boolean;
+      readonly retryAfterMs?: number;
+      /** It was the provider that kept it from leaving, not we: it cannot be reached, or gives no token. */
+      readonly atProvider?: boolean;
+    }
   /** This worker has not the key to which the code is sealed. Another may, or it may yet come. */
   | { readonly from: 'no_key' }
   | { readonly from: 'lost'; readonly code: string }

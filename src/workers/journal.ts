@@ -3,11 +3,15 @@
  * A change is applied only to the revision it was decided on; whoever lost that race is given the record as it is now
  * and decides again. So evidence may come in any order, from any process, and meets only here.
  */
+
 import { asError, EventBus } from '../events.ts';
+import { readBreaker } from '../producers/breaker-state.ts';
 import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers/job.ts';
 import { RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
+import type { Heard } from './breaker.ts';
+import type { AttemptOutcome, BreakerSettings, Health } from './breaker-policy.ts';
 import {
   argumentsOf,
   type Change,
@@ -45,6 +49,8 @@ export interface JournalSettings {
   readonly rateLimit: { readonly max: number; readonly perMs: number };
   readonly inquiryRateLimit: { readonly max: number; readonly perMs: number };
   readonly timeoutMs: number;
+  /** Without one nothing is held back because of what attempts said of the provider. */
+  readonly breaker?: BreakerSettings;
   readonly retentionMs: number;
   /** How much a server may have lost of its last writes when another one takes over. */
   readonly lossWindowMs: number;
@@ -84,7 +90,13 @@ export type Beginning =
       /** On this process's monotonic clock (`performance.now()`): headers that have not left by then stay. */
       readonly sendBefore: number;
     }
-  | { readonly is: 'later'; readonly at: number; readonly because: 'rate_limited' | 'not_yet' | 'recovering' }
+  /** `heldUntil`: nobody else gets past before then either; 0 where that is not so. */
+  | {
+      readonly is: 'later';
+      readonly at: number;
+      readonly because: 'rate_limited' | 'not_yet' | 'held' | 'recovering';
+      readonly heldUntil: number;
+    }
   /** Begin refused; the evidence says why, and must be applied to `record`. */
   | { readonly is: 'evidence'; readonly evidence: Evidence; readonly record: VerificationRecord }
   | { readonly is: 'awaiting'; readonly nextInquiryAt: number }
@@ -101,6 +113,8 @@ export interface Applied {
   readonly verdict: Verdict | null;
   readonly before: VerificationRecord;
   readonly published: Published | null;
+  /** For the breaker, where the attempt failed or was on trial. */
+  readonly heard: Heard | null;
 }
 
 /** A result as it stands in the outbox. */
@@ -141,7 +155,7 @@ export class Journal {
   }
 
   async begin(id: string): Promise<Beginning> {
-    const { rateLimit, timeoutMs, policy } = this.#settings;
+    const { rateLimit, timeoutMs, policy, breaker } = this.#settings;
     const asked = performance.now();
     const reply = (await beginScript.run(
       this.#redis,
@@ -152,6 +166,8 @@ export class Journal {
         this.keys.heartbeat(this.#worker),
         this.keys.epoch,
         this.keys.workers,
+        this.keys.breaker,
+        this.keys.slowed,
       ],
       [
         this.keys.prefix,
@@ -165,20 +181,24 @@ export class Journal {
         policy.maxAttempts,
         HEARTBEAT_LIFE_MS,
         this.#toldServer ?? '',
+        breaker?.enabled ? breaker.rampMs : '',
       ],
     )) as [string, number, ...unknown[]];
     const [outcome, now, third, fourth] = reply;
     this.#sawClock(now);
     switch (outcome) {
       case 'recovering':
-        return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering' };
+        return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering', heldUntil: 0 };
       case 'begun':
         this.#remember(id, fourth as string[]);
         // Counted from before the question was put, so the limit on our clock is never later than the one on Redis's.
         return { is: 'begun', record: this.#record(id, fourth), sendBefore: asked + (Number(third) - now) };
       case 'rate_limited':
+        return { is: 'later', at: Number(third), because: outcome, heldUntil: Number(fourth) };
+      case 'held':
+        return { is: 'later', at: Number(third), because: outcome, heldUntil: Number(third) };
       case 'not_yet':
-        return { is: 'later', at: Number(third), because: outcome };
+        return { is: 'later', at: Number(third), because: outcome, heldUntil: 0 };
       case 'deadline_passed':
         return { is: 'evidence', evidence: { from: 'deadline' }, record: this.#record(id, third) };
       case 'owner_dead':
@@ -204,12 +224,14 @@ export class Journal {
     }
   }
 
-  async ask(id: string, graceMs: number): Promise<Asking> {
+  /** `probe`: asked on behalf of the breaker, so also while it is open. */
+  async ask(id: string, graceMs: number, probe = false): Promise<Asking> {
     const { max, perMs } = this.#settings.inquiryRateLimit;
+    const heldByBreaker = this.#settings.breaker?.enabled && !probe;
     const [outcome, now, third] = (await askScript.run(
       this.#redis,
-      [this.keys.record(id), this.keys.inquiryRate],
-      [max, perMs, graceMs],
+      [this.keys.record(id), this.keys.inquiryRate, this.keys.breaker, this.keys.inquirySlowed],
+      [max, perMs, graceMs, heldByBreaker ? '1' : ''],
     )) as [string, number, unknown];
     this.#sawClock(now);
     if (outcome === 'ask') return { is: 'ask', record: this.#record(id, third), askedAt: now };
@@ -417,11 +439,11 @@ export class Journal {
       const verdict = decide(evidence, situation, { ...policy, canInquire: policy.canInquire(before) });
       if (verdict.do === 'nothing') {
         said(verdict);
-        return { verdict, before, published: null };
+        return { verdict, before, published: null, heard: null };
       }
       const sealedDetails = await this.#sealed(verdict, before, seal);
       const change = changeOf(verdict, before, situation, evidence, facts, { ...this.#settings, sealedDetails });
-      const [applied, now, current] = (await applyScript.run(
+      const [applied, now, current, ...ofBreaker] = (await applyScript.run(
         this.#redis,
         [
           this.keys.record(before.id),
@@ -431,15 +453,23 @@ export class Journal {
           this.keys.awaiting,
           this.keys.review,
           this.keys.epoch,
+          this.keys.breaker,
+          this.keys.breakerOutcomes,
+          evidence.from === 'inquiry' ? this.keys.inquirySlowed : this.keys.slowed,
         ],
         argumentsOf(change, before, this.#worker),
-      )) as [number, number, unknown];
+      )) as [number, number, unknown, ...unknown[]];
       this.#sawClock(now);
-      if (applied === RECOVERING) return { verdict: null, before, published: null };
+      if (applied === RECOVERING) return { verdict: null, before, published: null, heard: null };
       if (applied === APPLIED) {
         said(verdict);
         this.#tell(verdict, before, evidence);
-        return { verdict, before, published: this.#publishedBy(change, before, now, String(current)) };
+        const published = this.#publishedBy(change, before, now, String(current));
+        const heard =
+          change.health === '' || ofBreaker.length === 0
+            ? null
+            : readHeard(change.health, codeIn(evidence, facts), now, ofBreaker);
+        return { verdict, before, published, heard };
       }
       const moved = readRecord(before.id, this.#settings.partition, asObject(current));
       if (ofKnownAttempt && !writtenBack && (moved === null || moved.attempts < record.attempts)) {
@@ -452,7 +482,7 @@ export class Journal {
       }
       if (moved === null) {
         said({ do: 'nothing' });
-        return { verdict: { do: 'nothing' }, before, published: null }; // its retention is over
+        return { verdict: { do: 'nothing' }, before, published: null, heard: null }; // its retention is over
       }
       // It is not the revision that was decided on, and reads the same: deciding again would never end.
       if (moved.revision === before.revision)
@@ -547,6 +577,24 @@ function mayBeAnother(field: string, value: string, id: string): boolean {
   if (!field.startsWith('code:')) return false;
   const code = JSON.parse(value) as { id: string; outcome?: string };
   return code.id !== id && code.outcome !== 'rejected' && code.outcome !== 'not_submitted';
+}
+
+/** What apply.lua says for the breaker. */
+function readHeard(health: Health, code: string, now: number, told: readonly unknown[]): Heard {
+  const [breaker, outcomes, trial] = told as [readonly string[], readonly string[], number];
+  return {
+    ...{ health, code, now, trial: trial === 1, breaker: readBreaker(asObject(breaker)) },
+    outcomes: outcomes.map((text): AttemptOutcome => {
+      const [word, at] = text.split(' ');
+      return { health: word === 'failed' ? 'failed' : 'good', at: Number(at) };
+    }),
+  };
+}
+
+/** What a person is told of a failure: the status of an answer, else an error's code. */
+function codeIn(evidence: Evidence, { status }: Facts): string {
+  if (typeof status === 'number') return String(status);
+  return evidence.from === 'not_sent' || evidence.from === 'lost' ? evidence.code : '';
 }
 
 /** What assert.lua found of an attempt. */

@@ -9,6 +9,7 @@ import { type Opener, SealError, type Sealer } from '../producers/sealing.ts';
 import type { BoundProvider, Params, Stamp, TokenCall } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Secret } from '../secret.ts';
+import type { ProbeReply } from './breaker.ts';
 import { newStamp } from './stamp.ts';
 import { type Transport, timeToldIn } from './transport.ts';
 
@@ -20,6 +21,8 @@ export type Tokens =
       readonly code: string;
       readonly remediable: boolean;
       readonly retryAfterMs?: number;
+      /** The provider did not answer this call, or with a 5xx. */
+      readonly atProvider?: true;
     };
 
 interface Token {
@@ -95,7 +98,7 @@ export class Sessions {
     if (known && known.expiresAt > Date.now()) return { kind: 'token', token: known };
     this.#known.delete(key);
     const underway = this.#underway.get(key);
-    if (underway) return await underway;
+    if (underway) return ofAnotherCall(await underway);
     const obtaining = this.#obtain(key, call, params, earlier).finally(() => this.#underway.delete(key));
     this.#underway.set(key, obtaining);
     return await obtaining;
@@ -119,16 +122,27 @@ export class Sessions {
     try {
       const fetched = await this.#fetch(call, params, earlier);
       if (fetched.kind === 'unavailable') this.#tellFailure(call, fetched);
-      if (fetched.kind === 'token') {
-        this.#known.set(key, fetched.token);
-        const lifeMs = Math.max(1, fetched.token.expiresAt - Date.now());
-        await redis.set(key, await this.#deps.sealer.seal(fetched.token), 'PX', lifeMs);
-      }
+      if (fetched.kind === 'token') await this.#keep(key, fetched.token);
       return fetched;
     } finally {
       // Between the two another may take it: then a token is fetched twice, which costs a call and no more.
       if ((await redis.get(lock)) === mine) await redis.del(lock);
     }
+  }
+
+  /** Asks for a token that no customer is needed for, whether or not there is one: does the provider answer? */
+  async probe(call: TokenCall): Promise<ProbeReply> {
+    const key = this.#key(call, null);
+    const fetched = await this.#fetch(call, null, {});
+    if (fetched.kind === 'unavailable') return { answered: fetched.atProvider !== true, code: fetched.code };
+    if (key !== null) await this.#keep(key, fetched.token);
+    return { answered: true, code: '200' };
+  }
+
+  async #keep(key: string, token: Token): Promise<void> {
+    this.#known.set(key, token);
+    const lifeMs = Math.max(1, token.expiresAt - Date.now());
+    await this.#deps.redis.set(key, await this.#deps.sealer.seal(token), 'PX', lifeMs);
   }
 
   async #fetch(call: TokenCall, params: Params | null, earlier: Stamp['tokens']): Promise<Fetched> {
@@ -142,7 +156,10 @@ export class Sessions {
     events.emit('call:ended', { of: null, partition, call, wire: reply.kind, durationMs, detail });
     const at = timeToldIn(reply);
     if (at !== null) events.emit('clock:told', { partition, at });
-    if (reply.kind !== 'answered') return { kind: 'unavailable', code: `TOKEN_${reply.code}`, remediable: true };
+    if (reply.kind !== 'answered') {
+      return { kind: 'unavailable', code: `TOKEN_${reply.code}`, remediable: true, atProvider: true };
+    }
+    const atProvider = reply.response.status >= 500 ? ({ atProvider: true } as const) : {};
 
     const answer = spec.interpret(reply.response);
     switch (answer.kind) {
@@ -159,10 +176,14 @@ export class Sessions {
           kind: 'unavailable',
           code: `TOKEN_${answer.providerCode}`,
           remediable: answer.cause === 'throttled',
+          ...atProvider,
           ...(answer.retryAfterMs === undefined ? {} : { retryAfterMs: answer.retryAfterMs }),
         };
       case 'unreadable':
-        return { kind: 'unavailable', code: `TOKEN_${answer.providerCode ?? 'UNREADABLE'}`, remediable: true };
+        return {
+          ...{ kind: 'unavailable', code: `TOKEN_${answer.providerCode ?? 'UNREADABLE'}`, remediable: true },
+          ...atProvider,
+        };
     }
     return answer satisfies never;
   }
@@ -192,4 +213,11 @@ export class Sessions {
     const spec = this.#deps.provider.tokens[call];
     return spec ? this.#deps.keys.token(call, `${this.#deps.account}:${spec.cacheKey(params)}`) : null;
   }
+}
+
+/** Fifty verifications may wait for one call: its failure is told once. */
+function ofAnotherCall(fetched: Fetched): Fetched {
+  if (fetched.kind === 'token') return fetched;
+  const { atProvider: _, ...rest } = fetched;
+  return rest;
 }

@@ -3,9 +3,9 @@
  * become unknown, jobs that vanished from a queue are put back, inquiries are scheduled again, patience ends. It reads
  * the due set only, so it works while a queue is paused, and nothing depends on a BullMQ job surviving.
  */
-import type { Queue } from 'bullmq';
+import type { JobsOptions, Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
-import { JOB_OPTIONS, type VerificationJob } from '../producers/job.ts';
+import { JOB_OPTIONS, VERIFICATION_JOB_OPTIONS, type VerificationJob } from '../producers/job.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import type { Evidence } from './decide.ts';
 import { BEAT_MS, type Journal } from './journal.ts';
@@ -90,7 +90,7 @@ export class Sweeper {
     switch (record.state) {
       case 'queued':
         if (now >= record.expiresAt) return await conclude(record, { from: 'deadline' });
-        await this.#putBack(verifications, record, Math.max(0, record.notBefore - now));
+        await this.#putBack(verifications, VERIFICATION_JOB_OPTIONS, record, Math.max(0, record.notBefore - now));
         // Behind a long backlog, look less and less often.
         return await journal.lookAgain(
           id,
@@ -103,7 +103,7 @@ export class Sweeper {
         return await conclude(record, { from: 'owner_dead' });
       case 'awaiting':
         if (record.nextInquiryAt > 0) {
-          await this.#putBack(inquiries, record, Math.max(0, record.nextInquiryAt - now));
+          await this.#putBack(inquiries, JOB_OPTIONS, record, Math.max(0, record.nextInquiryAt - now));
           return await journal.lookAgain(id, now + LOOK_AGAIN_MS);
         }
         if (!record.needsReview) return await conclude(record, { from: 'patience_over' });
@@ -115,11 +115,16 @@ export class Sweeper {
   }
 
   /** The job, if it is gone or lies among the failed; a job that waits its turn is left where it is. */
-  async #putBack(queue: Queue<VerificationJob>, record: VerificationRecord, delay: number): Promise<void> {
+  async #putBack(
+    queue: Queue<VerificationJob>,
+    options: JobsOptions,
+    record: VerificationRecord,
+    delay: number,
+  ): Promise<void> {
     const job = await queue.getJob(record.id);
     if (job && job.finishedOn === undefined) return;
     if (job) await job.remove();
-    await queue.add(record.operation, { v: 1, id: record.id }, { ...JOB_OPTIONS, jobId: record.id, delay });
+    await queue.add(record.operation, { v: 1, id: record.id }, { ...options, jobId: record.id, delay });
     this.#deps.events.emit('job:recreated', { id: record.id, queue: queue.name });
   }
 }

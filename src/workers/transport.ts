@@ -7,8 +7,9 @@
  * request it never did. Whatever has no answer after that is `lost`.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { type Dispatcher, Pool } from 'undici';
+import { type buildConnector, type Dispatcher, Pool } from 'undici';
 import type { HttpRequest, HttpResponse } from '../providers/provider.ts';
+import type { ProbeReply } from './breaker.ts';
 import { type ConnectSettings, connector } from './connecting.ts';
 
 export type Reply =
@@ -36,19 +37,21 @@ const SEND_HEADERS = 'undici:client:sendHeaders';
 
 export class Transport {
   readonly #pool: Pool;
+  readonly #connect: buildConnector.connector;
   readonly #origin: string;
   readonly #timeoutMs: number;
 
   constructor({ baseUrl, connections, timeoutMs, ...connecting }: TransportSettings) {
     this.#origin = new URL(baseUrl).origin;
     this.#timeoutMs = timeoutMs;
+    this.#connect = connector({ timeoutMs: CONNECT_TIMEOUT_MS, ...connecting });
     this.#pool = new Pool(this.#origin, {
       connections,
       pipelining: 1,
       headersTimeout: 0, // one time-out over the whole call, below
       bodyTimeout: 0,
       maxHeaderSize: HEADERS_MAX_BYTES,
-      connect: connector({ timeoutMs: CONNECT_TIMEOUT_MS, ...connecting }),
+      connect: this.#connect,
     });
     subscribe(SEND_HEADERS, onSendHeaders);
   }
@@ -72,6 +75,17 @@ export class Transport {
       } catch (error) {
         exchange.fail(error); // undici refused the request itself, for instance an invalid header
       }
+    });
+  }
+
+  /** A connection of its own, with its TLS, on which nothing is sent: can the provider be reached? */
+  async reach(): Promise<ProbeReply> {
+    const { protocol, hostname, host, port } = new URL(this.#origin);
+    return await new Promise<ProbeReply>((resolve) => {
+      this.#connect({ protocol, hostname, host, port }, (error, socket) => {
+        socket?.on('error', () => {}).destroy();
+        resolve(error === null ? { answered: true, code: 'connected' } : { answered: false, code: codeOf(error) });
+      });
     });
   }
 
@@ -176,6 +190,13 @@ class Exchange implements Dispatcher.DispatchHandler {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#resolve(reply);
   }
+}
+
+/** Does this reply say that the provider works? Whatever it answers, unless it is an error of its own. */
+export function probeReplyOf(reply: Reply): ProbeReply {
+  if (reply.kind !== 'answered') return { answered: false, code: reply.code };
+  const { status } = reply.response;
+  return { answered: status < 500, code: String(status) };
 }
 
 /** What the other side's clock said, by its Date header, in Unix ms; null when nothing was answered, or no time that can be read. */

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
 import {
+  AGAIN_PRIORITY,
   type CallbackJob,
   JOB_OPTIONS,
   jobSchema,
@@ -17,9 +18,11 @@ import {
 import type { VerificationRecord } from '../producers/record.ts';
 import type { Opener, Sealer } from '../producers/sealing.ts';
 import { TimeLimitError, within } from '../producers/time-limit.ts';
-import type { BoundProvider } from '../providers/provider.ts';
+import type { BoundProvider, TokenCall } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { type AttemptDependencies, attempt, conclude, inquire, type Next } from './attempt.ts';
+import { Breaker, type ProbeReply } from './breaker.ts';
+import type { BreakerSettings } from './breaker-policy.ts';
 import { type CallbackDependencies, deliver } from './callback.ts';
 import type { Evidence } from './decide.ts';
 import { Epoch } from './epoch.ts';
@@ -40,6 +43,8 @@ export interface PartitionSettings {
   readonly inquiryRateLimit: { readonly max: number; readonly perMs: number };
   readonly concurrency: number;
   readonly timeoutMs: number;
+  /** Without one nothing is ever held back because the provider fails. */
+  readonly breaker?: BreakerSettings;
   readonly maxAttempts: number;
   readonly inquiry: { readonly delaysMs: readonly number[]; readonly giveUpAfterMs: number };
   readonly retentionMs: number;
@@ -72,6 +77,10 @@ const CLOSE_GRACE_MS = 10_000;
 const INQUIRY_GRACE_MS = 50;
 /** Inquiries wait on the provider, not on us; a few at a time are plenty at their low rate. */
 const INQUIRY_CONCURRENCY = 20;
+/** Many that are refused in one moment are told times that differ by less. */
+const HOLD_AGAIN_MS = 5;
+/** A window begins with the first job after the last one, so a busy machine stretches it: 1.25 cost a tenth of the rate. */
+const HEADROOM = 1.6;
 /** Callbacks are read and written down, and nobody waits for them. */
 const CALLBACK_CONCURRENCY = 20;
 
@@ -86,10 +95,13 @@ export class PartitionWorker {
   readonly #transport: Transport;
   readonly #forwarder: Forwarder;
   readonly #epoch: Epoch;
+  readonly #breaker: Breaker | null;
   readonly #sweeper: Sweeper;
   readonly #closeLimitMs: number;
   readonly #events: EventBus;
   readonly #partition: string;
+  /** On the monotonic clock: for how long this process has asked BullMQ to hand out nothing. */
+  #heldUntil = 0;
   readonly #clearing = new Map<string, 'looking' | 'again'>();
 
   constructor(settings: PartitionSettings, deps: WorkerDependencies) {
@@ -122,22 +134,23 @@ export class PartitionWorker {
       resultsQueue: deps.resultsQueue,
       webhookQueue: deps.webhookQueue,
     });
+    const sessions = new Sessions({
+      partition,
+      account: createHash('sha256').update(`${settings.baseUrl} ${settings.account}`).digest('hex').slice(0, 16),
+      provider,
+      transport: this.#transport,
+      redis,
+      keys,
+      sealer: deps.sealer,
+      opener: deps.opener,
+      events,
+    });
     const spine: AttemptDependencies = {
       partition,
       provider,
       journal: this.journal,
       transport: this.#transport,
-      sessions: new Sessions({
-        partition,
-        account: createHash('sha256').update(`${settings.baseUrl} ${settings.account}`).digest('hex').slice(0, 16),
-        provider,
-        transport: this.#transport,
-        redis,
-        keys,
-        sealer: deps.sealer,
-        opener: deps.opener,
-        events,
-      }),
+      sessions,
       opener: deps.opener,
       events,
       sealDetails: deps.sealDetails,
@@ -146,6 +159,8 @@ export class PartitionWorker {
         await slowed.rateLimit(forMs);
         events.emit('partition:slowed', { partition, queue: slowed.name, forMs });
       },
+      hold: async (forMs) => await this.#hold(forMs),
+      heard: async (heard) => await this.#breaker?.heard(heard),
       published: (result) => this.#forwarder.published(result),
       remember: async (identifiers, reference) => {
         for (const identifier of identifiers) await redis.set(keys.alias(identifier), reference, 'PX', retentionMs);
@@ -159,6 +174,27 @@ export class PartitionWorker {
         events.emit('machinery:failed', { where: `inquiries of ${partition}`, error: asError(error) }),
       );
     };
+    const tokenCall = probeTokenOf(provider);
+    this.#breaker =
+      settings.breaker === undefined
+        ? null
+        : new Breaker({
+            ...{ partition, keys, redis, events, worker: deps.worker, timeoutMs: settings.timeoutMs },
+            settings: settings.breaker,
+            hold: async (forMs) => {
+              await Promise.all([this.#verificationQueue, this.#inquiryQueue].map((queue) => queue.rateLimit(forMs)));
+            },
+            inquire: async (id) => {
+              let reply: ProbeReply | null = null;
+              const next = await inquire(id, 0, spine, (heard) => {
+                reply = heard;
+              });
+              if (next.do === 'inquire') await this.#scheduleInquiry(id, next.at);
+              return reply;
+            },
+            askForToken: tokenCall === null ? null : async () => await sessions.probe(tokenCall),
+            connect: async () => await this.#transport.reach(),
+          });
     this.#epoch = new Epoch({ partition, journal: this.journal, lossWindowMs, events, conclude: concludeOutside });
     this.#sweeper = new Sweeper({
       partition,
@@ -216,6 +252,7 @@ export class PartitionWorker {
     await this.#epoch.beat();
     this.#forwarder.start();
     this.#sweeper.start();
+    await this.#breaker?.start();
     for (const worker of this.#workers) {
       worker
         .run()
@@ -241,6 +278,7 @@ export class PartitionWorker {
   async close(): Promise<void> {
     const settled = await endsWithin(this.#closeLimitMs, Promise.all(this.#workers.map((worker) => worker.close())));
     await this.#sweeper.close();
+    if (this.#breaker) await endsWithin(this.#closeLimitMs, this.#breaker.close());
     await endsWithin(this.#closeLimitMs, this.#forwarder.close());
     await this.#transport.close();
     if (settled) await this.journal.leave();
@@ -258,8 +296,19 @@ export class PartitionWorker {
       case 'later':
         break;
     }
+    // Whoever was in hand before is not put behind the whole backlog.
+    if (job.queueName === this.#verificationQueue.name && job.priority !== AGAIN_PRIORITY)
+      await job.changePriority({ priority: AGAIN_PRIORITY });
     await job.moveToDelayed(next.at - this.journal.now() + Date.now(), token);
     throw new DelayedError();
+  }
+
+  /** The queue hands out nothing for so long; said once, however many jobs are told so. */
+  async #hold(forMs: number): Promise<void> {
+    const until = performance.now() + forMs;
+    if (forMs <= 0 || until <= this.#heldUntil + HOLD_AGAIN_MS) return;
+    this.#heldUntil = until;
+    await this.#verificationQueue.rateLimit(forMs);
   }
 
   async #runCallback(job: Job<CallbackJob>, token: string | undefined, deps: CallbackDependencies): Promise<void> {
@@ -318,11 +367,12 @@ export class PartitionWorker {
 
 /**
  * BullMQ's limiter is a fixed window, up to twice the rate in a sliding one; begin's token is exact. A short window
- * keeps the bursts small, and a quarter of headroom keeps the exact limit the one that binds.
+ * keeps the bursts small, and headroom keeps the exact limit the one that binds. Nearly as long as the exact
+ * one it would beat against it, and let a third of the rate go to waste.
  */
 export function coarseGate({ max, perMs }: { max: number; perMs: number }): { max: number; duration: number } {
-  const perWindow = Math.max(1, Math.ceil((max / perMs) * 100));
-  return { max: perWindow, duration: Math.max(1, Math.floor((perWindow * perMs) / max / 1.25)) };
+  const perWindow = Math.max(1, Math.ceil((max / perMs) * Math.min(100, perMs / 4)));
+  return { max: perWindow, duration: Math.max(1, Math.floor((perWindow * perMs) / max / HEADROOM)) };
 }
 
 /** What the journal of a partition needs to know; also for a person's evidence, which comes from outside the workers. */
@@ -342,10 +392,17 @@ export function journalSettings(
     rateLimit,
     inquiryRateLimit,
     timeoutMs,
+    ...(settings.breaker ? { breaker: settings.breaker } : {}),
     retentionMs: settings.retentionMs,
     lossWindowMs: settings.lossWindowMs,
     recoverMs: settings.recoverMs,
   };
+}
+
+/** The call for a token that needs no customer, if there is one; the inquiry's before the submission's. */
+function probeTokenOf({ inquiry, operations: { verify } }: BoundProvider): TokenCall | null {
+  const ofVerify = verify && !verify.tokensNeedParams ? verify.tokens(null) : [];
+  return [...(inquiry?.tokens ?? []), ...ofVerify][0] ?? null;
 }
 
 /** One inquiry job per verification: one that waits for a later time is brought forward. */

@@ -243,6 +243,8 @@ describe('otp doctor', () => {
       await world.redis.zadd(keys.review, 1, `beqelal_${'0'.repeat(32)}`);
       await world.redis.zadd(partitionKeys('cepta').due, Date.now() - 600_000, `cepta_${'0'.repeat(32)}`);
       await vi.waitUntil(async () => (await callbacks.getFailedCount()) === 1, { timeout: 10_000 });
+      const opened = { state: 'open', troubleSince: Date.now() - 600_000, until: Date.now() + 60_000, because: '503' };
+      await world.redis.hset(partitionKeys('cepta').breaker, opened);
       const { code, findings } = await doctor(world.sound.file);
       expect(code).toBe(1);
       expect(notOk(findings)).toEqual({
@@ -250,6 +252,11 @@ describe('otp doctor', () => {
           level: 'fault',
           finding: 'no worker is alive, and a verification is overdue for 10 min',
           remedy: expect.stringContaining('otp serve'),
+        },
+        'breaker.cepta': {
+          level: 'warning',
+          finding: expect.stringContaining('open for 10 min, because of 503: nothing is submitted'),
+          remedy: expect.stringContaining('breaker-open.md'),
         },
         'workers.beqelal': {
           level: 'fault',
@@ -280,7 +287,7 @@ describe('otp doctor', () => {
       const isPaused = await Promise.all([verifications.isPaused(), webhook.isPaused()]);
       expect(isPaused, 'it changes nothing').toEqual([true, true]);
     } finally {
-      await world.redis.del(keys.review, partitionKeys('cepta').due);
+      await world.redis.del(keys.review, partitionKeys('cepta').due, partitionKeys('cepta').breaker);
       await aside.close();
       for (const queue of [verifications, callbacks, webhook]) {
         await queue.obliterate({ force: true });

@@ -49,6 +49,10 @@ describe('a configuration', () => {
           delaysMs: [10_000, 30_000, 60_000, 120_000, 300_000, 900_000, 3_600_000],
           giveUpAfterMs: 86_400_000,
         },
+        breaker: {
+          ...{ enabled: true, failures: 5, share: 0.5, windowMs: 60_000 },
+          ...{ openMs: 5_000, maxOpenMs: 60_000, rampMs: 10_000 },
+        },
       },
     ]);
   });

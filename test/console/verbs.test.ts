@@ -140,6 +140,27 @@ describe('asking now', () => {
   });
 });
 
+describe('a breaker', () => {
+  it('that is open is said on both pages: since when, why, and when the next probe is', async () => {
+    const { breaker } = partitionKeys('cepta');
+    const state = { troubleSince: Date.now() - 120_000, until: Date.now() + 30_000, because: '503', row: 3 };
+    await world.redis.hset(breaker, { state: 'open', ...state });
+    const overview = async (): Promise<string> => await (await world.get('/')).text();
+    await expect
+      .poll(overview)
+      .toMatch(/its breaker has been open for 2 min.* \(503\)\. Nothing is submitted; .* in \d+ s/);
+    const page = await (await world.get('/partitions/cepta')).text();
+    expect(page).toMatch(/<dt>Breaker<\/dt><dd>.*open<\/span> for 2 min.*, 3 times in a row, because of 503/);
+
+    await world.redis.hset(breaker, { state: 'half_open' });
+    await expect.poll(overview).toContain('one verification at a time passes');
+    await world.redis.hset(breaker, { state: 'closed', troubleSince: '0' });
+    await expect.poll(overview).not.toContain('breaker');
+    expect(await (await world.get('/partitions/cepta')).text()).toContain('<dt>Breaker</dt><dd>closed</dd>');
+    await world.redis.del(breaker);
+  });
+});
+
 describe('holding a partition', () => {
   it('pauses its verifications and nothing else, is said everywhere, and ends', async () => {
     const verifications = world.writingQueue('otp-cepta', partitionKeys('cepta').prefix);

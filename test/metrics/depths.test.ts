@@ -2,7 +2,7 @@ import { Queue } from 'bullmq';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collectDepths, DepthReader, WORKER_SILENT_MS, watchingQueue } from '../../src/metrics/depths.ts';
-import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
+import { newVerificationId, partitionKeys, VERIFICATION_JOB_OPTIONS } from '../../src/producers/job.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { HEARTBEAT_LIFE_MS } from '../../src/workers/journal.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
@@ -115,6 +115,40 @@ describe('depths at scrape time', () => {
     expect(await lifeUsed()).toBe(0);
     expect((await samples(scraped())).get('otp_overdue_seconds{provider="cepta"}')).toBeCloseTo(42, -1);
     await redis.del(keys.due, ...[waits, isTriedAgain, isDead].map(keys.record));
+  });
+
+  it('says that the breaker is open, and not that it is half open or closed', async () => {
+    const open = async () => (await samples(scraped())).get('otp_breaker_open{provider="cepta"}');
+    expect(await open()).toBe(0);
+    await redis.hset(keys.breaker, { state: 'open', until: Date.now() + 9_000 });
+    expect(await open()).toBe(1);
+    await redis.hset(keys.breaker, { state: 'half_open' });
+    expect(await open()).toBe(0);
+    await redis.hset(keys.breaker, { state: 'closed' });
+    expect(await open()).toBe(0);
+    await redis.del(keys.breaker);
+  });
+
+  it('finds the next in line among jobs with a priority, as verifications have one', async () => {
+    await producer.drain(true);
+    const id = newVerificationId('cepta');
+    const now = Date.now();
+    await redis.hset(keys.record(id), { state: 'queued', createdAt: now - 60_000, expiresAt: now + 60_000 });
+    await producer.add(
+      'verify',
+      { v: 1, id: 'x' },
+      { ...VERIFICATION_JOB_OPTIONS, jobId: 'x', timestamp: now - 1_000 },
+    );
+    await producer.add(
+      'verify',
+      { v: 1, id },
+      { ...VERIFICATION_JOB_OPTIONS, jobId: id, timestamp: now - 60_000, priority: 1 },
+    );
+    const found = await samples(scraped());
+    expect(found.get('otp_queue_oldest_job_age_seconds{queue="otp-cepta"}')).toBeCloseTo(60, -1);
+    expect(found.get('otp_queue_code_life_used_ratio{provider="cepta"}')).toBeCloseTo(0.5, 1);
+    await producer.drain(true);
+    await redis.del(keys.record(id));
   });
 
   it('counts the workers that live, and no longer than they are alive to each other', async () => {

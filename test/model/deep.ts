@@ -18,11 +18,11 @@ const { values } = parseArgs({
     reduction: { type: 'boolean', default: false },
   },
 });
-const { inquiry, callback, noMoney, races } = models;
+const { inquiry, callback, noMoney, races, breaker } = models;
 const enumerated = {
   eightKinds: models.eightKinds('inquiry'),
   eightKindsCallback: models.eightKinds('callback'),
-  ...{ inquiry, callback, noMoney, races },
+  ...{ inquiry, callback, noMoney, races, breaker },
   rollback: models.rollback('same'),
   rollbackOther: models.rollback('other'),
 };

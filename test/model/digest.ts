@@ -63,7 +63,7 @@ export function digestOf(state: State): string {
       .join();
   // Two that are alike may still be in different hands.
   const ofWorkers = one < two ? told(0, 1) : two < one ? told(1, 0) : [told(0, 1), told(1, 0)].sort()[0];
-  return shortened([...[one, two].sort(), ofWorkers, JSON.stringify(transactionOf(state))].join());
+  return shortened([...[one, two].sort(), ofWorkers, JSON.stringify([transactionOf(state), breakerOf(state)])].join());
 }
 
 function shortened(text: string): string {
@@ -159,6 +159,13 @@ function placeOf(state: State, of: Of): unknown[] {
     reference[`next:${id}`] !== undefined,
     code && [code.id === id, code.outcome],
   ];
+}
+
+/** How the breaker stands, and for how long who is on trial keeps others out. */
+function breakerOf(state: State): unknown {
+  const { state: is, trial, trialUntil } = state.content.breaker;
+  if (is !== 'half_open' || trial === undefined) return is ?? null;
+  return [is, isSettled(state, IDS.indexOf(trial as (typeof IDS)[number]) as Of), ahead(state, Number(trialUntil))];
 }
 
 /** What is known of the transaction without regard to whose it is. */

@@ -38,6 +38,8 @@ export type Event =
   | { readonly do: 'rollback' }
   /** A worker that lives beats. */
   | { readonly do: 'beat'; readonly worker: Side }
+  /** The provider is in trouble, or out of it: the partition's breaker is moved. */
+  | { readonly do: 'breaker'; readonly is: 'closed' | 'open' | 'half_open' }
   /** Time passes until live workers have had their chance to write back what they know; they beat. */
   | { readonly do: 'recover' };
 
@@ -106,6 +108,7 @@ export interface Alphabet {
   readonly resolve: boolean;
   readonly time: boolean;
   readonly rollback: boolean;
+  readonly breaker: boolean;
 }
 
 /** Everything that may happen next. Of two workers that have nothing in hand only the first is moved. */
@@ -174,6 +177,10 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
       // Who sweeps is heard of again; of two that are awake it matters not which.
       for (const worker of asleep(0) && asleep(1) ? sides : [awake]) events.push({ do: 'sweep', worker });
     }
+  }
+  if (alphabet.breaker) {
+    const now = content.breaker.state ?? 'closed';
+    for (const is of ['closed', 'open', 'half_open'] as const) if (is !== now) events.push({ do: 'breaker', is });
   }
   if (alphabet.rollback && rollback) {
     const { saved, done } = rollback;

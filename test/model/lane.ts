@@ -20,6 +20,7 @@ export interface Content {
   readonly epoch: Fields;
   readonly workers: Fields;
   readonly asserted: Fields;
+  readonly breaker: Fields;
   /** Workers whose heartbeat stands. */
   readonly alive: readonly string[];
 }
@@ -38,11 +39,17 @@ export interface OutboxEntry {
 const nameOf = (key: string): string => key.slice(PLAIN.prefix.length);
 const PLAIN = partitionKeys('plain');
 export const IDS = [`model_${'0'.repeat(31)}1`, `model_${'0'.repeat(31)}2`] as const;
-const HASHES = [...IDS.map(PLAIN.record), PLAIN.transaction(REFERENCE), PLAIN.epoch, PLAIN.asserted].map(nameOf);
+const HASHES = [
+  ...IDS.map(PLAIN.record),
+  ...[PLAIN.transaction(REFERENCE), PLAIN.epoch, PLAIN.asserted, PLAIN.breaker],
+].map(nameOf);
 const SETS = [PLAIN.due, PLAIN.awaiting, PLAIN.review, PLAIN.workers].map(nameOf);
 const OUTBOX = nameOf(PLAIN.outbox);
 /** What one event leaves behind and the next one does not begin with. */
-const PASSING = [OUTBOX, ...[PLAIN.sweep, PLAIN.rate, PLAIN.inquiryRate].map(nameOf)];
+const PASSING = [
+  OUTBOX,
+  ...[PLAIN.sweep, PLAIN.rate, PLAIN.inquiryRate, PLAIN.slowed, PLAIN.inquirySlowed, PLAIN.breakerOutcomes].map(nameOf),
+];
 const listOf = (names: readonly string[]): string => `{ ${names.map((name) => `'${name}'`).join(', ')} }`;
 
 /**
@@ -154,11 +161,11 @@ export class Lane {
     for (const name of workers) this.#beaten.add(name);
     const text = await this.redis.call('EVALSHA', SHA.save, 1, this.keys.prefix, ...workers);
     const { hashes, sets, alive, published } = JSON.parse(text as string) as Found;
-    const [one = {}, two = {}, reference = {}, epoch = {}, asserted = {}] = hashes.map(fieldsOf);
+    const [one = {}, two = {}, reference = {}, epoch = {}, asserted = {}, breaker = {}] = hashes.map(fieldsOf);
     const [due = {}, awaiting = {}, review = {}, lived = {}] = sets.map(fieldsOf);
     const content: Content = {
       records: [one.state === undefined ? null : one, two.state === undefined ? null : two],
-      ...{ reference, epoch, asserted, due, awaiting, review, workers: lived },
+      ...{ reference, epoch, asserted, breaker, due, awaiting, review, workers: lived },
       alive: listed(alive),
     };
     return { content, published: listed(published).map(entryOf) };
@@ -171,8 +178,8 @@ const packs = new WeakMap<Content, string>();
 function packedOf(content: Content): string {
   const known = packs.get(content);
   if (known !== undefined) return known;
-  const { records, reference, epoch, asserted, due, awaiting, review, workers } = content;
-  const hashes = [records[0] ?? {}, records[1] ?? {}, reference, epoch, asserted].map((fields) =>
+  const { records, reference, epoch, asserted, breaker, due, awaiting, review, workers } = content;
+  const hashes = [records[0] ?? {}, records[1] ?? {}, reference, epoch, asserted, breaker].map((fields) =>
     Object.entries(fields).flat(),
   );
   const sets = [due, awaiting, review, workers].map((set) =>

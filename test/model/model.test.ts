@@ -1,7 +1,7 @@
 /** Every interleaving of what may happen to two verifications of one transaction in the hands of two workers. */
 import { expect, test } from 'vitest';
 import { explore, tell } from './explore.ts';
-import { callback, eightKinds, inquiry, noMoney, races } from './models.ts';
+import { breaker, callback, eightKinds, inquiry, noMoney, races } from './models.ts';
 import { compareReduction } from './reduction.ts';
 
 test.each([
@@ -26,6 +26,7 @@ test.each([
   { name: 'money without inquiry', model: callback, width: 300 },
   { name: 'no money', model: noMoney, width: 300 },
   { name: 'read and written at different times', model: races, width: 400 },
+  { name: 'with a breaker', model: breaker, width: 300 },
 ])(
   'every rule holds in every interleaving of four events of all kinds, and in longer ones: $name',
   async ({ name, model, width }) => {
@@ -43,6 +44,7 @@ test.each([
 test.each([
   { name: 'eight kinds of events', model: eightKinds('inquiry'), depth: 5 },
   { name: 'read and written at different times', model: races, depth: 4 },
+  { name: 'with a breaker', model: breaker, depth: 4 },
 ])(
   'of states that count as one the same follows: $name',
   async ({ name, model, depth }) => {

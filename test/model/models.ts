@@ -24,6 +24,7 @@ const QUIET: Alphabet = {
   resolve: false,
   time: true,
   rollback: false,
+  breaker: false,
 };
 
 /**
@@ -87,6 +88,12 @@ export const races: Model = {
   },
 };
 
+/** The provider is in trouble: the partition's breaker is opened, lets one through, is closed, at any time. */
+export const breaker: Model = {
+  world: worlds.inquiry,
+  alphabet: { ...QUIET, answers: ['wrong', 'lost', 'not_sent'], findings: ['paid'], breaker: true },
+};
+
 /** Redis comes back as another server, without its last writes. */
 export const rollback = (second: 'same' | 'other'): Model => ({
   world: worlds.inquiry,
@@ -123,5 +130,6 @@ export const everything = (world: keyof typeof worlds): Model => ({
     again: true,
     noToken: true,
     resolve: true,
+    breaker: true,
   },
 });

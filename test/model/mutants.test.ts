@@ -6,7 +6,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 import type * as Decide from '../../src/workers/decide.ts';
 import type { Evidence, Policy, Situation, Verdict } from '../../src/workers/decide.ts';
 import { explore } from './explore.ts';
-import { callback, inquiry, rollback } from './models.ts';
+import { breaker, callback, inquiry, rollback } from './models.ts';
 import { INVARIANTS } from './oracle.ts';
 import type { Mutate } from './seam.ts';
 import type { Model } from './step.ts';
@@ -51,6 +51,13 @@ const mutants: readonly Mutant[] = [
       [`if state == 'settled' then return { 'settled', now } end`, `state = 'queued'`],
       [REFUSED, 'if false then'],
     ],
+  },
+  {
+    name: 'a2: an open breaker holds nothing back',
+    model: breaker,
+    depth: 4,
+    caughtBy: ['breaker'],
+    scripts: [[`if breaker[1] == 'open' then`, 'if false then']],
   },
   {
     name: 'b: what is settled is settled again',

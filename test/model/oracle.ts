@@ -3,7 +3,7 @@
  * rules, not from the code under test, and asked after every step whether Redis still says the truth.
  */
 import type { Evidence } from '../../src/workers/decide.ts';
-import { type Content, type Fields, type Of, type OutboxEntry, wordsOf } from './lane.ts';
+import { type Content, type Fields, IDS, type Of, type OutboxEntry, wordsOf } from './lane.ts';
 
 export const AMOUNT = { value: '100.00', currency: 'NGN' };
 /** The time-out of a call, and what its answer may need to come back to us. */
@@ -105,8 +105,19 @@ export const INVARIANTS = {
   contradiction: '8 a payment proved after another final word is shown to a person',
   holder: '9 the transaction is held exactly while one of its verifications is sending or unresolved',
   remembered: '10 a code that may have reached the provider is remembered',
+  breaker: '12 nothing begins while the breaker is open, or beside the one on trial',
   machinery: '11 the machinery does not fail',
 } as const;
+
+/** Nothing begins while the breaker is open, and nothing beside the one that is on trial. */
+export function demandPassed({ breaker, records }: Content, of: Of, now: number): void {
+  const name = `verification ${of + 1}`;
+  demand(breaker.state !== 'open', INVARIANTS.breaker, `${name} begins while the breaker is open`);
+  const onTrial = IDS.indexOf(breaker.trial as (typeof IDS)[number]);
+  const sending = onTrial >= 0 && onTrial !== of && records[onTrial]?.state === 'sending';
+  const alone = !sending || now > Number(records[onTrial]?.inFlightUntil);
+  demand(breaker.state !== 'half_open' || alone, INVARIANTS.breaker, `${name} begins beside the one on trial`);
+}
 
 /** An attempt was granted: was it right to send this code now? */
 export function begun(oracle: Oracle, of: Of, record: Fields, now: number, world: World): Oracle {

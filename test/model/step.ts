@@ -11,7 +11,18 @@ import { type Applied, type Asking, type Beat, type Beginning, Journal } from '.
 import { Sweeper, type SweeperDependencies } from '../../src/workers/sweeper.ts';
 import { type Alphabet, ANSWERS, type Event, FINDINGS, type Side, sweepAt } from './events.ts';
 import { type Lane, type Of, ownTime, REFERENCE } from './lane.ts';
-import { AMOUNT, begun, heard, INVARIANTS, judge, newOracle, TIMEOUT_MS, Violation, type World } from './oracle.ts';
+import {
+  AMOUNT,
+  begun,
+  demandPassed,
+  heard,
+  INVARIANTS,
+  judge,
+  newOracle,
+  TIMEOUT_MS,
+  Violation,
+  type World,
+} from './oracle.ts';
 import type { Held, Memory, State, Undelivered, WorkerState } from './state.ts';
 
 export interface Model {
@@ -27,6 +38,10 @@ const RECOVER_MS = 500;
 /** Where Redis may lose what it was told, it matters in what order things were: every event takes so long. */
 const EVENT_MS = 400;
 const BEAT_EVERY_MS = 1_000;
+/** What moves it is an event of its own, so that it may stand as it likes at any time. */
+const BREAKER = {
+  ...{ enabled: true, failures: 1_000, share: 1, windowMs: 60_000, openMs: 5_000, maxOpenMs: 60_000, rampMs: 1_000 },
+};
 const SERVERS = ['aa:00', 'bb:11'] as const;
 
 const acceptScript = Script.fromFiles(new URL('../../src/producers/accept.lua', import.meta.url));
@@ -38,7 +53,7 @@ class ModelJournal extends Journal {
   /** Inside of something that is remembered as a whole. */
   #within = false;
 
-  constructor(lane: Lane, world: World, worker: string, events: EventBus) {
+  constructor(lane: Lane, { world, alphabet }: Model, worker: string, events: EventBus) {
     super(
       lane.seam.connection,
       {
@@ -52,6 +67,7 @@ class ModelJournal extends Journal {
         rateLimit: { max: 10_000, perMs: 1_000 },
         inquiryRateLimit: { max: 10_000, perMs: 1_000 },
         timeoutMs: TIMEOUT_MS,
+        ...(alphabet.breaker ? { breaker: BREAKER } : {}),
         retentionMs: RETENTION_MS,
         lossWindowMs: LOSS_WINDOW_MS,
         recoverMs: RECOVER_MS,
@@ -129,7 +145,7 @@ export async function begin(lane: Lane, { world, alphabet }: Model): Promise<Sta
   const nothing: State = {
     content: {
       records: [null, null],
-      ...{ reference: {}, due: {}, awaiting: {}, review: {}, workers: {}, asserted: {} },
+      ...{ reference: {}, due: {}, awaiting: {}, review: {}, workers: {}, asserted: {}, breaker: {} },
       epoch: { server: SERVERS[0], seenAt: String(EPOCH_MS) },
       alive: ['a0', 'b0'],
     },
@@ -271,7 +287,11 @@ class Step {
         const { nextInquiryAt, inFlightUntil } = state.content.records[event.of] ?? {};
         await this.#passUntil(Number(nextInquiryAt));
         if (event.late) await this.#passUntil(Number(inFlightUntil) + 1);
-        const asking: Asking = await (await this.#journal(worker)).ask(lane.ids[event.of], 0);
+        const asking: Asking = await (await this.#journal(worker)).ask(
+          lane.ids[event.of],
+          0,
+          state.content.breaker.state === 'open',
+        );
         if (asking.is !== 'ask')
           throw new Violation(INVARIANTS.nextStep, `an inquiry is due and is answered ${asking.is}`);
         const evidence: Evidence = { from: 'inquiry', finding: FINDINGS[event.as], askedAt: asking.askedAt };
@@ -316,6 +336,14 @@ class Step {
         await lane.load(back, lane.clock, SERVERS[1], lane.clock);
         return;
       }
+      case 'breaker': {
+        // Whoever moves it forgets who was on trial.
+        await lane.redis.del(lane.keys.breaker);
+        const at = String(lane.clock);
+        if (event.is === 'closed') return;
+        await lane.redis.hset(lane.keys.breaker, { state: event.is, since: at, until: at, version: 'v' });
+        return;
+      }
       case 'beat':
         this.#worker(event.worker, { stalled: false });
         return await this.#beat(event.worker);
@@ -351,7 +379,8 @@ class Step {
     const beginning = await (await this.#journal(side)).begin(id);
     if (beginning.is === 'begun') {
       const { record } = beginning;
-      const { oracle, held } = this.#state;
+      const { oracle, held, content } = this.#state;
+      demandPassed(content, of, this.#lane.clock);
       const fields = { attempts: String(record.attempts), expiresAt: String(record.expiresAt) };
       this.#change({
         oracle: begun(oracle, of, fields, this.#lane.clock, this.#model.world),
@@ -425,7 +454,7 @@ class Step {
     const known = this.#workers[side];
     if (known) return known;
     const { name, memory } = this.#state.workers[side];
-    const journal = new ModelJournal(this.#lane, this.#model.world, name, this.#events);
+    const journal = new ModelJournal(this.#lane, this.#model, name, this.#events);
     const epoch = new Epoch({
       partition: this.#lane.partition,
       journal,

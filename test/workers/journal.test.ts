@@ -136,8 +136,17 @@ describe('the right to send', () => {
     const ask = async (token: string): Promise<unknown[]> =>
       (await script.run(
         redis,
-        [keys.record(id), keys.due, keys.rate, keys.heartbeat('me'), keys.epoch, keys.workers],
-        [keys.prefix, id, token, 'me', 4_000, 12_000, 10, 1_000, 3, 6_000, ''],
+        [
+          keys.record(id),
+          keys.due,
+          keys.rate,
+          keys.heartbeat('me'),
+          keys.epoch,
+          keys.workers,
+          keys.breaker,
+          keys.slowed,
+        ],
+        [keys.prefix, id, token, 'me', 4_000, 12_000, 10, 1_000, 3, 6_000, '', ''],
       )) as unknown[];
     const first = await ask('mine');
     const second = await ask('mine');
@@ -177,7 +186,7 @@ describe('the right to send', () => {
     const journal = journalOf({ redis });
     const id = await submitted(journal, NOT_SENT);
     const { notBefore } = await read(journal, id);
-    expect(await journal.begin(id)).toEqual({ is: 'later', at: notBefore, because: 'not_yet' });
+    expect(await journal.begin(id)).toEqual({ is: 'later', at: notBefore, because: 'not_yet', heldUntil: 0 });
     await redis.hset(keys.record(id), 'notBefore', 1);
     expect(await begin(journal, id)).toMatchObject({ attempts: 2, attemptsUsed: 1, notSent: 1 });
   });

@@ -351,7 +351,7 @@ describe('the sweep', () => {
     await vi.waitUntil(async () => (await journal.overdue(10)).length === 0, WITHIN_5_S);
     await sweeper.close();
     expect(await queue.getFailedCount()).toBe(0);
-    expect(await queue.getWaitingCount()).toBe(2);
+    expect(await queue.getJobCountByTypes('waiting', 'prioritized')).toBe(2);
     expect(seen.map(({ payload }) => (payload as { id: string }).id)).toEqual([failed]);
   });
 

@@ -24,7 +24,7 @@ export const provider: Screen = {
           runbooks: ['workers-gone'],
           unit: 'short',
           decimals: 0,
-          width: 4,
+          width: 3,
           colours: ['red', [1, 'green']],
           queries: [{ expr: ofIt('otp_workers'), legend: 'alive' }],
         }),
@@ -44,7 +44,7 @@ export const provider: Screen = {
           runbooks: ['unresolved'],
           unit: 'short',
           decimals: 0,
-          width: 4,
+          width: 3,
           queries: [{ expr: ofIt('otp_unresolved'), legend: 'unresolved' }],
         }),
         stat({
@@ -70,9 +70,21 @@ export const provider: Screen = {
           runbooks: ['workers-gone'],
           unit: 's',
           decimals: 0,
-          width: 4,
+          width: 3,
           colours: ['green', [5, 'orange'], [30, 'red']],
           queries: [{ expr: ofIt('otp_overdue_seconds'), legend: 'overdue' }],
+        }),
+        stat({
+          title: 'Breaker',
+          means:
+            '1: open, the provider fails, and nothing is submitted until a probe is answered. 0: closed, or one verification ' +
+            'at a time is let through.',
+          runbooks: ['breaker-open'],
+          unit: 'short',
+          decimals: 0,
+          width: 3,
+          colours: ['green', [1, 'red']],
+          queries: [{ expr: ofIt('otp_breaker_open'), legend: 'open' }],
         }),
         stat({
           title: 'Clocks apart',

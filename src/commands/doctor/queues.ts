@@ -54,6 +54,7 @@ export function checkPartitionQueues(
   const proof = depths.partitions.get(name);
   const found: (Finding | null)[] = [
     proof ? workersFinding(proof, work, file) : null,
+    proof ? breakerFinding(proof) : null,
     ...[keys.queue, keys.inquiryQueue, keys.callbackQueue].map((queue) =>
       depths.queues.get(queue)?.paused
         ? warning(
@@ -92,6 +93,18 @@ function workersFinding({ name, workers, overdueMs }: PartitionDepth, work: numb
   const waits = work > 0 && `${counted(work, 'job waits or is', 'jobs wait or are')} under way`;
   if (waits || overdue) return fault(about, `no worker is alive, and ${waits || overdue}`, remedy);
   return warning(about, 'no worker is alive', remedy);
+}
+
+function breakerFinding({ name, breaker }: PartitionDepth): Finding | null {
+  if (breaker.is === 'closed') return null;
+  const since = `for ${duration(breaker.forMs)}, because of ${breaker.because}`;
+  return warning(
+    `breaker.${name}`,
+    breaker.is === 'open'
+      ? `it has been open ${since}: nothing is submitted, and codes die at their deadline`
+      : `it has been half open or open ${since}: one verification at a time is let through`,
+    'it closes by itself when the provider answers; docs/runbooks/breaker-open.md says what to look at',
+  );
 }
 
 function setAside(queue: string, depth: QueueDepth | undefined): Finding | null {
