@@ -45,7 +45,10 @@ test('a verification that is tried again comes before the backlog', async () => 
     tries.push(phone);
     refused ??= phone;
     const isFirst = tries.length === 1;
-    behaviours.saysJson(isFirst ? 401 : 200, isFirst ? { title: 'token' } : { status: 200, message: 'ok', data: {} })(socket, request);
+    behaviours.saysJson(isFirst ? 401 : 200, isFirst ? { title: 'token' } : { status: 200, message: 'ok', data: {} })(
+      socket,
+      request,
+    );
   });
   await using sandbox = await startSandbox({ settleAfterMs: 0 });
   const entry = { ...sandbox.providers['lipa-later'], baseUrl: server.url };
