@@ -17,7 +17,7 @@ import { install, serve } from '../test/support/service.ts';
 
 const ROUNDS = Number(process.argv[2] ?? 7);
 const CODES = 300;
-const PER_SECOND = 40;
+const PER_SECOND = 80;
 const CONCURRENCY = 50;
 const TIMEOUT_MS = 5_000;
 const MOST = 1.2;
@@ -59,7 +59,7 @@ const entries = {
 await using installation = await install({
   redis: { url: redis.url },
   providers: {
-    beqelal: { ...entries.beqelal, rateLimit: { max: 100, perMs: 1_000 } },
+    beqelal: { ...entries.beqelal, rateLimit: { max: 400, perMs: 1_000 } },
     'hello-clever': {
       ...entries['hello-clever'],
       ...{ rateLimit: { max: 1_000, perMs: 1_000 }, concurrency: CONCURRENCY, timeoutMs: TIMEOUT_MS },

@@ -217,7 +217,7 @@ export class Faults {
       }
       case 'remove': {
         // The active ones by their keys, as locked jobs refuse to be removed in order.
-        const jobs = await queue.getJobs(['waiting', 'active', 'delayed'], 0, 10);
+        const jobs = await queue.getJobs(['waiting', 'prioritized', 'active', 'delayed'], 0, 10);
         for (const job of jobs) {
           if (job?.id) await this.#redis.del(`${keys.prefix}:${queue.name}:${job.id}`);
         }

@@ -115,7 +115,7 @@ describe.concurrent('a worker that outlives Redis', { timeout: 60_000 }, () => {
     async expectSentOnce(one: Case): Promise<void> {
       await this.resume();
       await vi.waitUntil(async () => {
-        const counts = await this.pipeline.queue('cepta').getJobCounts('waiting', 'active', 'delayed');
+        const counts = await this.pipeline.queue('cepta').getJobCounts('waiting', 'prioritized', 'active', 'delayed');
         return Object.values(counts).every((count) => count === 0);
       }, SOON);
       expect(seenBy(one).requests).toBe(1);

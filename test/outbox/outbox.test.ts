@@ -250,7 +250,9 @@ describe.skipIf(postgres === null)('a payment and its verification', { timeout: 
     );
     const ids = rows.map(({ verification_id }) => verification_id);
     expect((await records()).sort()).toEqual([...ids].sort());
-    const waiting = (await world.pipeline.queue('cepta').getJobs(['waiting'], 0, -1, true)).map(({ data }) => data.id);
+    const waiting = (await world.pipeline.queue('cepta').getJobs(['prioritized'], 0, -1, true)).map(
+      ({ data }) => data.id,
+    );
     expect([...waiting].sort()).toEqual([...ids].sort());
     for (let payment = 0; payment < PAYMENTS; payment += 1) {
       const ofPayment = rows.filter((row) => row.payment === `payment-${payment}`).map((row) => row.verification_id);

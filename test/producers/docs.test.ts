@@ -49,7 +49,7 @@ describe('docs/http-api.md', () => {
     const first = curl(enqueue);
     const reply = world.call({ ...first, apiKey: null });
     for (;;) {
-      const [job] = await world.queues.queue('cepta').getWaiting();
+      const [job] = await world.queues.queue('cepta').getPrioritized();
       if (!job) continue;
       await world.publish(job.data.id, SETTLED);
       break;

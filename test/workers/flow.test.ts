@@ -498,7 +498,7 @@ describe('a queue that anybody may write into', () => {
     await queue.pause();
     const cases = await Promise.all(Array.from({ length: 5 }, () => enqueue('hello-clever', '123456')));
     await queue.obliterate({ force: true });
-    expect(await queue.getJobCountByTypes('waiting', 'delayed', 'active')).toBe(0);
+    expect(await queue.getJobCountByTypes('waiting', 'prioritized', 'delayed', 'active')).toBe(0);
     await queue.resume();
     const journal = journalOf(pipeline);
     const { due } = pipeline.workers.get('hello-clever')?.journal.keys ?? journal.keys;
@@ -523,7 +523,9 @@ describe('a worker that is gone', () => {
     await queue.resume();
     const resource = await pipeline.until(one.id, ({ state }) => state === 'awaiting');
     expect(resource).toMatchObject({ otp: 'unknown', transaction: 'unknown', reason: 'no_answer', nextStep: 'wait' });
-    await expect.poll(async () => await queue.getJobCountByTypes('waiting', 'active', 'delayed')).toBe(0);
+    await expect
+      .poll(async () => await queue.getJobCountByTypes('waiting', 'prioritized', 'active', 'delayed'))
+      .toBe(0);
     expect(seenBy(one).codesReceived).toEqual([]);
   });
 
