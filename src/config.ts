@@ -197,10 +197,26 @@ const tracing = z.strictObject({
 const hostAndPort = z.string().regex(HOST_AND_PORT, 'must be host:port');
 const REDIS_KINDS = ['url', 'cluster', 'sentinels'] as const;
 
-export type RedisSettings =
-  | { readonly url: Secret<string> }
-  | { readonly cluster: readonly string[] }
-  | { readonly sentinels: readonly string[]; readonly name: string };
+interface AnyRedis {
+  readonly namePrefix?: string;
+}
+interface OneServer extends AnyRedis {
+  readonly url: Secret<string>;
+}
+interface Cluster extends AnyRedis {
+  readonly cluster: readonly string[];
+}
+interface Sentinels extends AnyRedis {
+  readonly sentinels: readonly string[];
+  readonly name: string;
+}
+export type RedisSettings = OneServer | Cluster | Sentinels;
+
+/** Without a dash, so that no two installations can make the same hash tag, and none that looks like one without a prefix. */
+const namePrefix = z
+  .string()
+  .regex(/^[a-z0-9]{1,20}$/, 'must be 1 to 20 of a-z and 0-9')
+  .refine((text) => text !== 'otp' && text !== 'idem', 'must be neither otp nor idem, with which the names begin');
 
 /** `when` runs a rule although another key is at fault: a fault must not hide the next one. */
 const always = { when: () => true };
@@ -217,6 +233,7 @@ const redis = z
     cluster: z.array(hostAndPort).min(1, 'must name at least one host:port').exactOptional(),
     sentinels: z.array(hostAndPort).min(1, 'must name at least one host:port').exactOptional(),
     name: z.string().min(1).exactOptional(),
+    namePrefix: namePrefix.exactOptional(),
   })
   .refine((given) => !isMapping(given) || REDIS_KINDS.filter((kind) => kind in given).length === 1, {
     ...always,
@@ -227,10 +244,10 @@ const redis = z
     path: ['name'],
     error: 'must go with sentinels, and only with them: it is the name of the group that they watch',
   })
-  .transform(({ url, cluster, sentinels, name }, context): RedisSettings => {
-    if (url !== undefined) return { url };
-    if (cluster !== undefined) return { cluster };
-    if (sentinels !== undefined && name !== undefined) return { sentinels, name };
+  .transform(({ url, cluster, sentinels, name, ...shared }, context): RedisSettings => {
+    if (url !== undefined) return { url, ...shared };
+    if (cluster !== undefined) return { cluster, ...shared };
+    if (sentinels !== undefined && name !== undefined) return { sentinels, name, ...shared };
     context.addIssue({ code: 'custom', message: 'must have one of url, cluster and sentinels' });
     return z.NEVER;
   });

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { Config, Partition } from './config.ts';
 import type { Means, QueueKind } from './metrics/settings.ts';
-import { partitionKeys, RESULTS_QUEUE, resultsPrefix, webhookQueueName, webhookQueuePrefix } from './producers/job.ts';
+import { namesOf, RESULTS_QUEUE, webhookQueueName } from './producers/job.ts';
 
 export interface QueueAddress {
   readonly name: string;
@@ -13,6 +13,7 @@ export interface QueueAddress {
 /** Every queue that this configuration has jobs in. */
 export function queuesOf(config: Config): QueueAddress[] {
   const { partitions, results } = config;
+  const { partitionKeys, resultsPrefix, webhookQueuePrefix } = namesOf(config.redis);
   return [
     ...partitions.flatMap(({ name, provider }): QueueAddress[] => {
       const { prefix, queue, inquiryQueue, callbackQueue } = partitionKeys(name);

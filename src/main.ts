@@ -23,7 +23,7 @@ import { backlogGuard } from './producers/backlog.ts';
 import { callbackQueues } from './producers/callbacks.ts';
 import { unreadAnswer } from './producers/guard.ts';
 import { createIntake } from './producers/intake.ts';
-import { partitionKeys, resultsPrefix, webhookQueueName, webhookQueuePrefix } from './producers/job.ts';
+import { namesOf, queueNames, webhookQueueName } from './producers/job.ts';
 import { openApi } from './producers/openapi.ts';
 import { producerQueues } from './producers/queues.ts';
 import type { PartitionProfile } from './producers/request.ts';
@@ -35,6 +35,7 @@ import {
   checkRedis,
   connectRedis,
   type RedisConnection,
+  type RedisSettings,
   redisWarnings,
 } from './redis/connections.ts';
 import { startEmbeddedRedis } from './redis/embedded.ts';
@@ -119,7 +120,7 @@ export async function startService(config: Config, options: ServiceOptions = {})
     const onQueueError = (error: Error): void => events.emit('machinery:failed', { where: 'a watched queue', error });
     const queues = queuesOf(config).map(({ name, prefix }) => watchingQueue(name, prefix, watching, onQueueError));
     closers.push(async () => await Promise.all(queues.map((queue) => queue.close())));
-    const partitions = config.partitions.map(({ name }) => ({ name, keys: partitionKeys(name) }));
+    const partitions = config.partitions.map(({ name }) => ({ name, keys: namesOf(watching).partitionKeys(name) }));
     const depths = new DepthReader({ redis: watching, queues, partitions });
     collectDepths(registry, depths);
 
@@ -183,6 +184,7 @@ async function startWorkers(
     if (resultsKey) clientSealers.set(id, await Sealer.create({ keys: [resultsKey] }));
   }
   const clientQueues = new Map(config.clients.map(({ id, resultsQueue }) => [id, resultsQueue]));
+  const names = namesOf(redis);
   const resultQueues = new Map<string, Queue>();
   const queueOf = (name: string, prefix: string): Queue => {
     const known = resultQueues.get(name);
@@ -218,8 +220,8 @@ async function startWorkers(
           sealedToClient: clientSealers.has(id),
           hasWebhook: withWebhook.has(id),
         }),
-        resultsQueue: (name) => queueOf(name, resultsPrefix(name)),
-        webhookQueue: (client) => queueOf(webhookQueueName(client), webhookQueuePrefix(client)),
+        resultsQueue: (name) => queueOf(name, names.resultsPrefix(name)),
+        webhookQueue: (client) => queueOf(webhookQueueName(client), names.webhookQueuePrefix(client)),
       },
     );
   });
@@ -286,7 +288,7 @@ async function startIntake(
     ...(tracing === null ? {} : { enterTrace: (received) => tracing.enter(received) }),
     descriptions: {
       '/openapi.json': openApi([...profiles.values()], VERSION),
-      '/asyncapi.json': asyncApi([...profiles.keys()], VERSION),
+      '/asyncapi.json': asyncApi([...profiles.keys()], VERSION, namesOf(config.redis)),
     },
   });
   const port = await openPort('intake', config.intake, {
@@ -347,7 +349,7 @@ async function whereRedisIs(
   config: Config,
   closers: (() => Promise<unknown>)[],
   onUnexpectedExit: (error: Error) => void,
-): Promise<{ url: Secret<string> }> {
+): Promise<RedisSettings> {
   const { redis } = config;
   if (redis !== undefined) {
     if (!('url' in redis)) throw new StartError('redis: cluster and sentinels are not supported yet; give redis.url');
@@ -359,7 +361,7 @@ async function whereRedisIs(
 }
 
 function observedPartition({ name, provider }: Partition): ObservedPartition {
-  const { queue, inquiryQueue } = partitionKeys(name);
+  const { queue, inquiryQueue } = queueNames(name);
   return {
     name,
     operations: Object.keys(provider.operations) as Operation[],

@@ -221,6 +221,32 @@ describe('the rooms of src/', () => {
   });
 });
 
+/** Names without an installation's prefix, which job.ts exports for tests and tools alone. */
+const UNPREFIXED = [
+  'partitionKeys',
+  'resultsPrefix',
+  'webhookQueuePrefix',
+  'claimKey',
+  'clientRateKey',
+  'PUBLISHED_CHANNEL',
+];
+
+describe('the keys in Redis', () => {
+  it('are made for an installation: nothing in src/ imports names that have no prefix', () => {
+    const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+    const importing = files.flatMap((file) => {
+      const statements = readFileSync(join(source, file), 'utf8').matchAll(
+        /import\s*\{([^}]*)\}\s*from\s*'[^']*job\.ts'/g,
+      );
+      const names = [...statements].flatMap(([, list = '']) =>
+        list.split(',').map((name) => name.trim().split(' ')[0]),
+      );
+      return names.filter((name) => UNPREFIXED.includes(name ?? '')).map((name) => `src/${file}: ${name}`);
+    });
+    expect(importing).toEqual([]);
+  });
+});
+
 describe('the rules themselves', () => {
   it.each([
     ['providers/a.ts', "import { x } from '../workers/y.ts';", 'the arrow providers -> workers is reversed'],

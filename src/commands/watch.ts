@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
-import { PUBLISHED_CHANNEL, partitionOf } from '../producers/job.ts';
+import { namesOf, partitionOf } from '../producers/job.ts';
 import { connectRedis } from '../redis/connections.ts';
 import { addExamples, colors, configOption, jsonOption, printJson, untilStopped, withRedis } from './command.ts';
 import { readResource, summaryLine } from './verification.ts';
@@ -31,7 +31,7 @@ async function watch({ config, provider, json }: { config?: string; provider?: s
         console.error(error instanceof Error ? error.message : error);
       }
     });
-    await subscriber.subscribe(PUBLISHED_CHANNEL);
+    await subscriber.subscribe(namesOf(redis).publishedChannel);
     if (!json) console.error(colors.dim('watching for results, until Ctrl-C'));
     await untilStopped(async () => subscriber.disconnect());
   });

@@ -12,7 +12,7 @@ import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 import type { Secret } from '../secret.ts';
 import { apiKeyDigest } from '../secret-hashes.ts';
-import { claimKey, clientRateKey, JOB_OPTIONS, newVerificationId, partitionKeys, type VerificationJob } from './job.ts';
+import { JOB_OPTIONS, namesOf, newVerificationId, type VerificationJob } from './job.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
 
@@ -87,7 +87,7 @@ export async function acceptParsed(
   request: VerificationRequest,
   deps: AcceptDependencies,
 ): Promise<Acceptance> {
-  const claim = claimKey(client.id, idempotencyKey);
+  const claim = namesOf(deps.redis).claimKey(client.id, idempotencyKey);
   const turnedAway = (await deps.turnAway?.(request)) ?? null;
   if (turnedAway !== null && (await deps.redis.exists(claim)) === 0) {
     return { kind: 'backlogged', retryAfterMs: turnedAway.retryAfterMs };
@@ -187,7 +187,7 @@ export async function admit(
   fingerprint: string,
   deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
 ): Promise<Admission> {
-  const claim = claimKey(draft.client, idempotencyKey);
+  const claim = namesOf(deps.redis).claimKey(draft.client, idempotencyKey);
   const proposal = { claim, client: draft.client, fingerprint, id: draft.id, rate: null };
   const [outcome, id] = await claimFor(proposal, deps);
   switch (outcome) {
@@ -200,7 +200,7 @@ export async function admit(
       await journal(claim, draft, deps);
       return { kind: 'accepted', id, partition: draft.partition, repeated: false };
     case 'resume': {
-      const journaled = (await deps.redis.exists(partitionKeys(draft.partition).record(id))) === 1;
+      const journaled = (await deps.redis.exists(namesOf(deps.redis).partitionKeys(draft.partition).record(id))) === 1;
       if (!journaled) return { kind: 'unfinished', id };
       return { kind: 'accepted', id, partition: draft.partition, repeated: true };
     }
@@ -226,7 +226,7 @@ async function claimFor(
   const { claim, client, fingerprint, id, rate } = proposal;
   return (await claimScript.run(
     redis,
-    [claim, clientRateKey(client)],
+    [claim, namesOf(redis).clientRateKey(client)],
     [...[fingerprint, id, CLAIM_STALE_MS, CLAIM_UNFINISHED_MS], ...(rate === null ? [0, 0] : [rate.max, rate.perMs])],
   )) as [ClaimOutcome, string];
 }
@@ -237,7 +237,7 @@ async function journal(
   deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
 ): Promise<void> {
   const { id, partition, operation, client, reference } = draft;
-  const keys = partitionKeys(partition);
+  const keys = namesOf(deps.redis).partitionKeys(partition);
   const fields = {
     ...{ v: '1', operation, client, reference },
     head: JSON.stringify(draft.head),

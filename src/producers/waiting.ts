@@ -5,7 +5,7 @@
  */
 import { asError, type EventBus } from '../events.ts';
 import type { RedisConnection } from '../redis/connections.ts';
-import { PUBLISHED_CHANNEL } from './job.ts';
+import { namesOf } from './job.ts';
 
 export interface WaitLimits {
   readonly limitMs: number;
@@ -16,12 +16,14 @@ export interface WaitLimits {
 export class Waiting {
   readonly #subscriber: RedisConnection;
   readonly #events: EventBus;
+  readonly #channel: string;
   readonly #interests = new Map<string, Set<Interest>>();
   #closed = false;
 
   /** `connection` only says where Redis is: the subscriber is a connection of its own. */
   constructor(connection: RedisConnection, events: EventBus) {
     this.#events = events;
+    this.#channel = namesOf(connection).publishedChannel;
     this.#subscriber = connection.duplicate({
       connectionName: 'otp-waiting',
       maxRetriesPerRequest: null,
@@ -65,7 +67,7 @@ export class Waiting {
 
   async #subscribe(): Promise<void> {
     try {
-      await this.#subscriber.subscribe(PUBLISHED_CHANNEL);
+      await this.#subscriber.subscribe(this.#channel);
       this.#wakeAll();
     } catch (error) {
       if (this.#closed) return;

@@ -1,13 +1,15 @@
 import { Redis, type RedisOptions } from 'ioredis';
 import { Secret } from '../secret.ts';
 
-export type RedisConnection = Redis;
+/** `namePrefix` says to which of several installations in one Redis the connection belongs. */
+export type RedisConnection = Redis & { readonly namePrefix?: string | undefined };
 
 /** Where Redis is. A url may carry a password, so it may come as a secret. */
-export type RedisSettings =
+export type RedisSettings = (
   | { readonly url: string | Secret<string> }
   | { readonly cluster: readonly string[] }
-  | { readonly sentinels: readonly string[]; readonly name: string };
+  | { readonly sentinels: readonly string[]; readonly name: string }
+) & { readonly namePrefix?: string | undefined };
 
 /**
  * What a connection is for, which is how it behaves when Redis is away.
@@ -45,13 +47,16 @@ export function connectRedis(
   profile: ConnectionProfile,
   { onError, name = `otp-${profile}` }: ConnectOptions,
 ): RedisConnection {
-  const connection = endsWhenTold(
+  const client = endsWhenTold(
     new Redis(readable(urlOf(settings)), {
       ...optionsOf(profile),
       connectionName: name,
       replyMapping: 'legacy', // the other mapping breaks BullMQ's QueueEvents
     }),
   );
+  const connection = Object.assign(client, {
+    namePrefix: typeof settings === 'string' ? undefined : settings.namePrefix,
+  });
   connection.on('error', onError);
   if (profile !== 'worker') {
     // Until the first connection stands commands may wait for it, so that a start does not depend on who is first.

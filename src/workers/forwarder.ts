@@ -8,7 +8,7 @@
  */
 import type { JobsOptions, Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
-import { type PartitionKeys, PUBLISHED_CHANNEL, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
+import { namesOf, type PartitionKeys, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
 import { type RawRecord, readRecord, type VerificationRecord } from '../producers/record.ts';
 import { type ResultEvent, resultEventOf } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
@@ -180,12 +180,13 @@ export class Forwarder {
   async #publish(results: readonly [Published, ...Published[]]): Promise<void> {
     const { redis, keys, partition, retentionMs, events, resultsQueue, webhookQueue } = this.#deps;
     const [{ queue, hasWebhook, record }] = results;
+    const { publishedChannel } = namesOf(redis);
     const jobs = (options: JobsOptions): { name: string; data: ResultEvent; opts: JobsOptions }[] =>
       results.map(({ type, event }) => ({ name: type, data: event, opts: { ...options, jobId: event.id } }));
     await Promise.all([
       resultsQueue(queue).addBulk(jobs(RESULT_JOB_OPTIONS)),
       hasWebhook ? webhookQueue(record.client).addBulk(jobs(WEBHOOK_JOB_OPTIONS)) : null,
-      ...results.map(({ record }) => redis.publish(PUBLISHED_CHANNEL, `${record.id}.${record.sequence}`)),
+      ...results.map(({ record }) => redis.publish(publishedChannel, `${record.id}.${record.sequence}`)),
       ...results
         .filter(({ record }) => record.final)
         .map(({ record }) => redis.pexpire(record.claimKey, retentionMs + CLAIM_MARGIN_MS)),

@@ -4,7 +4,7 @@
  * and decides again. So evidence may come in any order, from any process, and meets only here.
  */
 import { asError, EventBus } from '../events.ts';
-import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers/job.ts';
+import { namesOf, newAttemptToken, type PartitionKeys } from '../producers/job.ts';
 import { RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
@@ -110,7 +110,7 @@ export class Journal {
   #toldServer: string | null = null;
 
   constructor(redis: RedisConnection, settings: JournalSettings, worker: string, events: EventBus = new EventBus()) {
-    this.keys = partitionKeys(settings.partition);
+    this.keys = namesOf(redis).partitionKeys(settings.partition);
     this.#redis = redis;
     this.#settings = settings;
     this.#worker = worker;

@@ -10,7 +10,7 @@ import {
   type CallbackJob,
   JOB_OPTIONS,
   jobSchema,
-  partitionKeys,
+  namesOf,
   partitionOf,
   type VerificationJob,
 } from '../producers/job.ts';
@@ -95,7 +95,7 @@ export class PartitionWorker {
   constructor(settings: PartitionSettings, deps: WorkerDependencies) {
     const { name: partition, provider, retentionMs, lossWindowMs } = settings;
     const { redis, events } = deps;
-    const keys = partitionKeys(partition);
+    const keys = namesOf(redis).partitionKeys(partition);
     this.#partition = partition;
     this.#closeLimitMs = settings.timeoutMs + CLOSE_GRACE_MS;
     this.#events = events;
