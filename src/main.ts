@@ -97,10 +97,12 @@ export async function startService(config: Config, options: ServiceOptions = {})
     if (roles.has('intake') && !opensSomething(detailsKeys))
       throw new StartError('sealing.detailsKeyFile: it has no private key, so no GET could show details');
 
-    const redisUrl = await whereRedisIs(config, closers, (error) => log.error({ error: error.message }, 'Redis ended'));
+    const redisSettings = await whereRedisIs(config, closers, (error) =>
+      log.error({ error: error.message }, 'Redis ended'),
+    );
     const connect = (profile: ConnectionProfile): RedisConnection => {
       const onError = (error: Error): void => events.emit('machinery:failed', { where: `Redis (${profile})`, error });
-      const connection = connectRedis(redisUrl, profile, { onError });
+      const connection = connectRedis(redisSettings, profile, { onError });
       closers.push(async () => connection.disconnect());
       return connection;
     };
@@ -351,10 +353,7 @@ async function whereRedisIs(
   onUnexpectedExit: (error: Error) => void,
 ): Promise<RedisSettings> {
   const { redis } = config;
-  if (redis !== undefined) {
-    if (!('url' in redis)) throw new StartError('redis: cluster and sentinels are not supported yet; give redis.url');
-    return redis;
-  }
+  if (redis !== undefined) return redis;
   const embedded = await startEmbeddedRedis({ dataDir: config.embedded.dataDir, onUnexpectedExit });
   closers.push(() => embedded.stop());
   return { url: new Secret(embedded.url) };

@@ -33,7 +33,7 @@ const ROOMS: Record<string, Room> = {
     because: 'a provider is pure functions over its wire; whoever sends, retries and records is behind it',
   },
   producers: {
-    knows: ['providers', 'secret', 'events', 'redis/script'],
+    knows: ['providers', 'secret', 'events', 'redis/script', 'redis/cluster'],
     knowsTypesOf: ['redis'],
     because: 'a verification is put in without knowing who carries it out: the producers run where no worker is',
   },
@@ -47,7 +47,7 @@ const ROOMS: Record<string, Room> = {
     because: 'it carries a table into the queues and opens nothing: whoever relays needs no worker',
   },
   metrics: {
-    knows: ['events', 'secret'],
+    knows: ['events', 'secret', 'redis/cluster'],
     knowsTypesOf: ['workers', 'producers', 'providers', 'redis'],
     because: 'metrics listen to events; what they import they could change',
   },

@@ -4,6 +4,7 @@
  * truth: everybody looks again when the subscription is renewed, and once more when the waiting ends.
  */
 import { asError, type EventBus } from '../events.ts';
+import { duplicateOf } from '../redis/cluster.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { namesOf } from './job.ts';
 
@@ -24,7 +25,7 @@ export class Waiting {
   constructor(connection: RedisConnection, events: EventBus) {
     this.#events = events;
     this.#channel = namesOf(connection).publishedChannel;
-    this.#subscriber = connection.duplicate({
+    this.#subscriber = duplicateOf(connection, {
       connectionName: 'otp-waiting',
       maxRetriesPerRequest: null,
       // Done by hand below: only after the subscription stands may the waiting look again, or a message falls between.
@@ -33,6 +34,8 @@ export class Waiting {
     });
     this.#subscriber.on('error', (error: Error) => this.#failed(error));
     this.#subscriber.on('ready', () => void this.#subscribe());
+    // A Cluster moves its subscription to another node without a word; every few seconds it looks at all of them.
+    this.#subscriber.on('refresh', () => this.#wakeAll());
     this.#subscriber.on('message', (_channel: string, message: string) => {
       this.#wake(message.slice(0, message.lastIndexOf('.')));
     });

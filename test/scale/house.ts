@@ -1,6 +1,6 @@
 /** A whole service in this process, with everything that talks to it from outside, on whatever Redis it is given. */
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { vi } from 'vitest';
@@ -18,7 +18,8 @@ const SHOP = { id: 'shop', apiKey: 'api-key-of-the-shop-in-the-test' };
 const OPERATOR = { name: 'ops', password: 'console-password-of-the-test' };
 
 export interface House extends AsyncDisposable {
-  readonly folder: string;
+  /** Its configuration, for a process beside it such as `otp doctor`. */
+  readonly file: string;
   readonly producer: Producer;
   /** What the consumer was handed and the webhook's receiver was sent, in the order of arrival. */
   readonly results: readonly ResultEvent[];
@@ -60,7 +61,9 @@ export async function startHouse(
     ...more,
   };
   const logTo = join(folder, 'service.log');
-  const config = loadConfig({ data, baseDir: folder, environment: {} });
+  const file = join(folder, 'otp.json');
+  writeFileSync(file, JSON.stringify(data));
+  const config = loadConfig({ file, environment: {} });
   const service = await startService(config, { logTo });
   const errors: string[] = [];
   const onError = (error: Error): void => void errors.push(error.message);
@@ -82,7 +85,7 @@ export async function startHouse(
     return { status: answer.status, resource: (await answer.json()) as VerificationResource };
   };
   return {
-    folder,
+    file,
     producer,
     results,
     webhooks: receiver.received,

@@ -1,6 +1,7 @@
-/** The server under everything: that it is fit, that it keeps what it is told, and that its clock is right. */
+/** The server under everything, or each master of a Cluster: that it is fit, that it keeps what it is told, and that its clock is right. */
 import type { Config } from '../../config.ts';
 import { readServer, type ServerState } from '../../metrics/redis-server.ts';
+import { mastersOf } from '../../redis/cluster.ts';
 import { checkRedis, type RedisConnection, redisWarnings } from '../../redis/connections.ts';
 import { clockFinding, type Finding, fault, ok, warning } from './finding.ts';
 
@@ -73,11 +74,17 @@ async function persistence(redis: RedisConnection, state: ServerState, config: C
   ].filter((finding) => finding !== null);
 }
 
+/** Of several servers the laxest counts. */
+const LAXEST = ['no', 'everysec', 'always'];
+
 /** Null where the server does not tell, as hosted ones do not. */
 async function fsyncFinding(redis: RedisConnection, config: Config): Promise<Finding | null> {
   const about = 'redis.persistence';
-  const answer = await redis.config('GET', 'appendfsync').catch(() => null);
-  const fsync = Array.isArray(answer) ? String(answer[1]) : undefined;
+  const answers = (await mastersOf(redis)).map(async (master) => {
+    const answer = await master.config('GET', 'appendfsync').catch(() => null);
+    return Array.isArray(answer) ? String(answer[1]) : undefined;
+  });
+  const [fsync] = (await Promise.all(answers)).toSorted((a, b) => LAXEST.indexOf(a ?? '') - LAXEST.indexOf(b ?? ''));
   if (fsync === 'no') {
     return warning(
       about,
@@ -114,10 +121,13 @@ function replication({ isMaster, replicas: connected }: ServerState, config: Con
 }
 
 async function clock(redis: RedisConnection): Promise<Finding> {
-  const askedAt = Date.now();
-  const [seconds, micros] = await redis.time();
-  const skewMs = Number(seconds) * 1_000 + Number(micros) / 1_000 - (askedAt + Date.now()) / 2;
-  return clockFinding('redis.clock', skewMs, 'deadlines of codes are reckoned by it');
+  const skews = (await mastersOf(redis)).map(async (master) => {
+    const askedAt = Date.now();
+    const [seconds, micros] = await master.time();
+    return Number(seconds) * 1_000 + Number(micros) / 1_000 - (askedAt + Date.now()) / 2;
+  });
+  const [worstMs = 0] = (await Promise.all(skews)).toSorted((a, b) => Math.abs(b) - Math.abs(a));
+  return clockFinding('redis.clock', worstMs, 'deadlines of codes are reckoned by it');
 }
 
 function megabytes(bytes: number): string {
