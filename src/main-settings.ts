@@ -35,6 +35,7 @@ export function queuesOf(config: Config): QueueAddress[] {
 /** What alerts compare with what happens. */
 export function meansOf(config: Config): Means {
   const { waitReplicas } = config.journal;
+  const hasFailover = config.redis !== undefined && !('url' in config.redis);
   return {
     partitions: config.partitions.map(({ name, provider, rateLimit, inquiryRateLimit, inquiry }) => ({
       name,
@@ -43,7 +44,7 @@ export function meansOf(config: Config): Means {
       giveUpAfterMs: inquiry.giveUpAfterMs,
     })),
     queues: queuesOf(config),
-    replicasWanted: waitReplicas === 'auto' ? 0 : waitReplicas,
+    replicasWanted: waitReplicas === 'auto' ? Number(hasFailover) : waitReplicas,
   };
 }
 

@@ -15,6 +15,7 @@ import { meansOf, queuesOf, resultsQueuesOf, tlsOf } from './main-settings.ts';
 import { collectClocks } from './metrics/clocks.ts';
 import { collectDepths, DepthReader, watchingQueue } from './metrics/depths.ts';
 import { type ObservedPartition, observe } from './metrics/observe.ts';
+import { collectAwaitedReplicas } from './metrics/redis-server.ts';
 import { createMetrics } from './metrics/registry.ts';
 import { declareSettings } from './metrics/settings.ts';
 import type { Tracing } from './metrics/tracing.ts';
@@ -37,6 +38,7 @@ import {
   type RedisConnection,
   type RedisSettings,
   redisWarnings,
+  replicaWarnings,
 } from './redis/connections.ts';
 import { startEmbeddedRedis } from './redis/embedded.ts';
 import { Secret } from './secret.ts';
@@ -75,7 +77,6 @@ export async function startService(config: Config, options: ServiceOptions = {})
   const events = new EventBus();
   logEvents(events, log);
   const tracing = await startTracing(config, events);
-  warnOfWhatIsNotThereYet(config, (text) => log.warn(text));
   for (const warning of config.warnings) log.warn(warning);
   for (const port of roles.has('intake') ? (['intake', 'console'] as const) : (['console'] as const)) {
     const warning = portWarning(port, config[port]);
@@ -110,6 +111,7 @@ export async function startService(config: Config, options: ServiceOptions = {})
     const faults = await checkRedis(watching);
     if (faults.length > 0) throw new StartError(`redis: ${faults.join('; ')}`);
     for (const warning of await redisWarnings(watching)) log.warn(warning);
+    for (const warning of await replicaWarnings(watching, config.journal)) log.warn(warning);
 
     const registry = new Registry();
     observe(events, createMetrics(registry), {
@@ -118,6 +120,7 @@ export async function startService(config: Config, options: ServiceOptions = {})
       webhooks: config.results.webhooks.map(({ client }) => client),
     });
     collectClocks(registry, events);
+    collectAwaitedReplicas(registry, events);
     declareSettings(registry, meansOf(config));
     const onQueueError = (error: Error): void => events.emit('machinery:failed', { where: 'a watched queue', error });
     const queues = queuesOf(config).map(({ name, prefix }) => watchingQueue(name, prefix, watching, onQueueError));
@@ -369,11 +372,4 @@ function observedPartition({ name, provider }: Partition): ObservedPartition {
     tokenCalls: Object.keys(provider.tokens) as TokenCall[],
     queues: [queue, inquiryQueue],
   };
-}
-
-/** Configured, understood, and without effect in this version: said, never passed over. */
-function warnOfWhatIsNotThereYet(config: Config, warn: (text: string) => void): void {
-  if (config.journal.waitReplicas !== 'auto' && config.journal.waitReplicas > 0) {
-    warn('journal.waitReplicas: replicas are not waited for yet');
-  }
 }

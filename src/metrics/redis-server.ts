@@ -1,6 +1,7 @@
 /** How the servers under everything are: from INFO, which hosted servers answer as well, at most once a second. */
 import type { Redis } from 'ioredis';
 import type { Registry } from 'prom-client';
+import type { EventBus } from '../events.ts';
 import { mastersOf } from '../redis/cluster.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { declareGauge, type GaugeName } from './registry.ts';
@@ -75,6 +76,15 @@ export function collectServer(registry: Registry, read: () => Promise<ServerStat
   declare('redisLastSaveOk', ({ lastSaveOk }) => lastSaveOk);
   declare('redisMaster', ({ isMaster }) => isMaster);
   declare('redisReplicas', ({ replicas }) => replicas);
+}
+
+/** How many replicas the workers of this process wait for. */
+export function collectAwaitedReplicas(registry: Registry, events: EventBus): void {
+  const awaited = new Map<string, number>();
+  events.on('replicas:awaited', ({ partition, replicas }) => awaited.set(partition, replicas));
+  declareGauge(registry, 'replicasAwaited', async (gauge) => {
+    for (const [provider, replicas] of awaited) gauge.set({ provider }, replicas);
+  });
 }
 
 type ServerGauge = Exclude<Extract<GaugeName, `redis${string}`>, 'redisUp' | 'redisReplicasWanted'>;

@@ -12,6 +12,11 @@ export async function mastersOf(connection: RedisConnection): Promise<Redis[]> {
   return connection.nodes('master');
 }
 
+/** Whether another server may take the place of the one that holds a key. */
+export function hasFailover(connection: RedisConnection): boolean {
+  return connection instanceof Cluster || Boolean(connection.options.sentinels?.length);
+}
+
 /** `host:port` of a server, for people. */
 export function addressOf({ options: { host, port } }: Redis): string {
   return `${host}:${port}`;

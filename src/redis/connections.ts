@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { ConnectionOptions } from 'node:tls';
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
 import { Secret } from '../secret.ts';
-import { addressOf, mastersOf } from './cluster.ts';
+import { addressOf, hasFailover, mastersOf } from './cluster.ts';
 
 /** `namePrefix` says to which of several installations in one Redis the connection belongs. */
 export type RedisConnection = (Redis | Cluster) & { readonly namePrefix?: string | undefined };
@@ -247,6 +247,31 @@ export async function redisWarnings(connection: RedisConnection): Promise<string
       ? ['Redis has appendonly no: a restart of the server forgets what it was told; set appendonly yes']
       : [],
   );
+}
+
+/**
+ * Where another server may take this one's place, what no replica has is lost with it. Empty on one server that is all
+ * there is.
+ */
+export async function replicaWarnings(
+  connection: RedisConnection,
+  { waitReplicas }: { readonly waitReplicas: number | 'auto' },
+): Promise<string[]> {
+  if (!hasFailover(connection)) return [];
+  if (waitReplicas === 0) {
+    return [
+      'journal.waitReplicas is 0: a failover loses what no replica has, and codes that were sent may become unknown',
+    ];
+  }
+  return await ofEachMaster(connection, (info) => {
+    const connected = Number(info.get('connected_slaves') ?? 0);
+    if (connected >= (waitReplicas === 'auto' ? 1 : waitReplicas)) return [];
+    return waitReplicas === 'auto'
+      ? ['no replica is connected, so none is waited for: a failover would lose what was written last']
+      : [
+          `${connected} of the ${waitReplicas} replicas that journal.waitReplicas asks for are connected: no code is sent`,
+        ];
+  });
 }
 
 async function ofEachMaster(

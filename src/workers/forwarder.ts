@@ -29,6 +29,8 @@ export interface ForwarderDependencies {
   readonly worker: string;
   readonly retentionMs: number;
   readonly events: EventBus;
+  /** Resolves when what stands in the outbox may be published: when replicas have it, or it has been waited for long enough. */
+  beforePublishing?(): Promise<void>;
   /** Unacknowledged for so long, 10 s by default: whoever read it is gone. */
   readonly abandonedMs?: number;
   /** A client may have its own results queue, a key to which its details are sealed, and an endpoint to be told at. */
@@ -139,6 +141,7 @@ export class Forwarder {
 
   /** What one client's queue refuses, or nobody can read, stays unacknowledged and holds back nothing else. */
   async #forward(entries: readonly StreamEntry[]): Promise<void> {
+    if (entries.length > 0) await this.#deps.beforePublishing?.();
     const byDestination = new Map<string, [Published, ...Published[]]>();
     for (const entry of entries) {
       try {

@@ -45,6 +45,9 @@ export interface PartitionSettings {
   readonly retentionMs: number;
   readonly lossWindowMs: number;
   readonly recoverMs: number;
+  readonly waitReplicas?: number | 'auto';
+  readonly waitMs?: number;
+  readonly replicasGoneAfterMs?: number;
   readonly tls?: NonNullable<TransportSettings['tls']>;
   readonly proxy?: NonNullable<TransportSettings['proxy']>;
 }
@@ -121,6 +124,7 @@ export class PartitionWorker {
       client: deps.client,
       resultsQueue: deps.resultsQueue,
       webhookQueue: deps.webhookQueue,
+      beforePublishing: () => this.journal.replicate(),
     });
     const spine: AttemptDependencies = {
       partition,
@@ -244,6 +248,7 @@ export class PartitionWorker {
     await endsWithin(this.#closeLimitMs, this.#forwarder.close());
     await this.#transport.close();
     if (settled) await this.journal.leave();
+    this.journal.close();
     await Promise.all([this.#verificationQueue.close(), this.#inquiryQueue.close()]);
   }
 
@@ -345,6 +350,9 @@ export function journalSettings(
     retentionMs: settings.retentionMs,
     lossWindowMs: settings.lossWindowMs,
     recoverMs: settings.recoverMs,
+    ...(settings.waitReplicas === undefined ? {} : { waitReplicas: settings.waitReplicas }),
+    ...(settings.waitMs === undefined ? {} : { waitMs: settings.waitMs }),
+    ...(settings.replicasGoneAfterMs === undefined ? {} : { replicasGoneAfterMs: settings.replicasGoneAfterMs }),
   };
 }
 

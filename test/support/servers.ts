@@ -208,6 +208,34 @@ export async function startTestCluster({
   return cluster;
 }
 
+export interface TestReplicas extends AsyncDisposable {
+  readonly url: string;
+  readonly master: Node;
+  readonly replicas: readonly Node[];
+}
+
+/** A master with replicas, and nobody who would put one in its place. */
+export async function startTestReplicas(count = 1): Promise<TestReplicas> {
+  const password = randomBytes(12).toString('hex');
+  const configuration = ['repl-diskless-sync-delay 0'];
+  const master = await startNode(password, configuration);
+  const replicas = await Promise.all(
+    Array.from({ length: count }, () =>
+      startNode(password, [...configuration, `replicaof ${LOOPBACK} ${master.port}`]),
+    ),
+  );
+  await until('replicas follow', async () => {
+    const states = await Promise.all(replicas.map(({ redis }) => redis.info('replication')));
+    return states.every((info) => field(info, 'master_link_status') === 'up');
+  });
+  return {
+    url: `redis://:${password}@${LOOPBACK}:${master.port}`,
+    master,
+    replicas,
+    [Symbol.asyncDispose]: async () => void (await Promise.all([master, ...replicas].map((node) => node.close()))),
+  };
+}
+
 export interface TestSentinel extends AsyncDisposable {
   readonly settings: { readonly sentinels: readonly string[]; readonly name: string; readonly password: string };
   readonly nodes: readonly Node[];

@@ -2,7 +2,7 @@
 import type { Config } from '../../config.ts';
 import { readServer, type ServerState } from '../../metrics/redis-server.ts';
 import { mastersOf } from '../../redis/cluster.ts';
-import { checkRedis, type RedisConnection, redisWarnings } from '../../redis/connections.ts';
+import { checkRedis, type RedisConnection, redisWarnings, replicaWarnings } from '../../redis/connections.ts';
 import { clockFinding, type Finding, fault, ok, warning } from './finding.ts';
 
 export async function checkRedisServer(redis: RedisConnection, config: Config): Promise<Finding[]> {
@@ -11,7 +11,7 @@ export async function checkRedisServer(redis: RedisConnection, config: Config): 
     ...(await fitness(redis)),
     memory(state),
     ...(await persistence(redis, state, config)),
-    replication(state, config),
+    ...(await replication(redis, state, config)),
     await clock(redis),
   ].flatMap((finding) => finding ?? []);
 }
@@ -102,22 +102,33 @@ async function fsyncFinding(redis: RedisConnection, config: Config): Promise<Fin
   return fsync === undefined ? null : ok(about, `its append-only file is on, appendfsync ${fsync}`);
 }
 
-function replication({ isMaster, replicas: connected }: ServerState, config: Config): Finding {
+async function replication(
+  redis: RedisConnection,
+  { isMaster, replicas: connected }: ServerState,
+  config: Config,
+): Promise<Finding[]> {
   const about = 'redis.replicas';
   if (!isMaster) {
-    return fault(about, 'this server is a replica: it refuses every write', 'set redis.url to the master');
+    return [fault(about, 'this server is a replica: it refuses every write', 'set redis.url to the master')];
   }
   const { waitReplicas } = config.journal;
   const wanted = waitReplicas === 'auto' ? 0 : waitReplicas;
   if (connected < wanted) {
-    return warning(
-      about,
-      `journal.waitReplicas is ${wanted}, and ${connected} are connected`,
-      'connect the replicas again, or set journal.waitReplicas to auto',
-    );
+    return [
+      warning(
+        about,
+        `journal.waitReplicas is ${wanted}, and ${connected} are connected: no code is sent`,
+        'connect the replicas again, or set journal.waitReplicas to auto',
+      ),
+    ];
+  }
+  const missing = await replicaWarnings(redis, config.journal);
+  if (missing.length > 0) {
+    const remedy = 'connect a replica to every master, and let journal.waitReplicas be auto or 1 (docs/redis.md)';
+    return missing.map((text) => warning(about, text, remedy));
   }
   const asWanted = waitReplicas === 'auto' ? 'waitReplicas auto' : `waitReplicas ${waitReplicas}`;
-  return ok(about, `${connected === 0 ? 'none' : connected} connected, and journal.${asWanted}`);
+  return [ok(about, `${connected === 0 ? 'none' : connected} connected, and journal.${asWanted}`)];
 }
 
 async function clock(redis: RedisConnection): Promise<Finding> {
