@@ -61,7 +61,7 @@ export function logEvents(events: EventBus, log: Logger): void {
     else log.info(awaited, 'codes are sent without waiting for a replica');
   });
   events.on('replicas:missed', (missed) =>
-    log.warn(missed, 'too few replicas had it in time: what was begun goes back unsent, results go on'),
+    log.warn(missed, 'too few replicas had it in time: what was begun goes back unsent, results wait'),
   );
   events.on('job:malformed', ({ queue, jobId, fault }) =>
     log.warn({ queue, jobId: isOurs(jobId, queue) ? jobId : '[masked]', fault }, "somebody else's job was set aside"),

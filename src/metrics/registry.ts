@@ -213,7 +213,7 @@ export const METRICS = {
   replicasMissed: {
     name: 'otp_replicas_missed_total',
     type: 'counter',
-    help: 'Times that too few replicas had a write within journal.waitMs: begin went back unsent, results were published all the same.',
+    help: 'Times that too few replicas had a write within journal.waitMs: begin went back unsent, results waited.',
     scope: 'per process',
     labels: ['provider', 'of'],
   },

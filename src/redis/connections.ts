@@ -64,8 +64,10 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const CONSOLE_COMMAND_TIMEOUT_MS = 3_000;
 const LONGEST_RETRY_MS = 1_000;
 /** A master that hangs has its place taken by a replica; who looks at the map of the slots leaves it long before its sockets time out. */
-const SLOTS_REFRESH_MS = 3_000;
+const SLOTS_REFRESH_MS = 2_000;
 const CLUSTER_RETRY_MS = 100;
+/** A master that hangs does not say goodbye: whoever was told to leave it does not wait for that. */
+const DISCONNECT_TIMEOUT_MS = 300;
 /** A sentinel that hangs is passed over. */
 const SENTINEL_COMMAND_TIMEOUT_MS = 2_000;
 
@@ -186,6 +188,7 @@ type Behaviour = Omit<RedisOptions, 'replyMapping' | 'tls'>;
 function optionsOf(profile: ConnectionProfile): Behaviour {
   const common: Behaviour = {
     connectTimeout: CONNECT_TIMEOUT_MS,
+    disconnectTimeout: DISCONNECT_TIMEOUT_MS,
     socketTimeout: profile === 'worker' ? WORKER_SOCKET_TIMEOUT_MS : SOCKET_TIMEOUT_MS,
     retryStrategy: retryDelay,
     // A master that has become a replica: connecting again finds the new one, and what was refused is said to it.

@@ -29,8 +29,12 @@ export interface ForwarderDependencies {
   readonly worker: string;
   readonly retentionMs: number;
   readonly events: EventBus;
-  /** Resolves when what stands in the outbox may be published: when replicas have it, or it has been waited for long enough. */
-  beforePublishing?(): Promise<void>;
+  /** Entries for this worker, new ones or its own unacknowledged; not `kept` are those that a failover could forget. */
+  read(
+    group: string,
+    which: '>' | '0',
+    count: number,
+  ): Promise<{ readonly entries: readonly StreamEntry[]; readonly kept: boolean }>;
   /** Unacknowledged for so long, 10 s by default: whoever read it is gone. */
   readonly abandonedMs?: number;
   /** A client may have its own results queue, a key to which its details are sealed, and an endpoint to be told at. */
@@ -61,6 +65,8 @@ export class Forwarder {
   #again = false;
   #closed = false;
   #lastClaim = 0;
+  /** Entries were read and held back, because replicas had not got them yet. */
+  #held = false;
 
   constructor(deps: ForwarderDependencies) {
     this.#deps = deps;
@@ -96,20 +102,25 @@ export class Forwarder {
       while (this.#again) {
         this.#again = false;
         for (;;) {
-          const entries = await this.#unread();
+          const entries = await this.#read('>');
           if (entries.length === 0) break;
           await this.#forward(entries);
         }
       }
       if (Date.now() - this.#lastClaim > CLAIM_EVERY_MS) {
         this.#lastClaim = Date.now();
-        await this.#forward(await this.#abandoned());
+        await this.#claimAbandoned();
+      }
+      // Read once more: the server that has them may be another one by now, which never heard of some.
+      if (this.#held) {
+        this.#held = false;
+        await this.#forward(await this.#read('0'));
       }
     } catch (error) {
       this.#again = false; // the poll tries again; unacknowledged entries are claimed again, nothing is lost
       this.#tell(error);
       // A Redis that has lost everything has also lost the group.
-      if (asError(error).message.startsWith('NOGROUP')) await this.#makeGroup().catch((fault) => this.#tell(fault));
+      if (asError(error).message.includes('NOGROUP')) await this.#makeGroup().catch((fault) => this.#tell(fault));
     }
   }
 
@@ -122,30 +133,31 @@ export class Forwarder {
     }
   }
 
-  async #unread(): Promise<StreamEntry[]> {
-    const { redis, keys, worker } = this.#deps;
-    const reply = (await redis.xreadgroup('GROUP', GROUP, worker, 'COUNT', BATCH, 'STREAMS', keys.outbox, '>')) as
-      | [string, StreamEntry[]][]
-      | null;
-    return reply?.[0]?.[1] ?? [];
+  /** What may be published; the rest is held back, unacknowledged, and looked at with the next poll. */
+  async #read(which: '>' | '0'): Promise<readonly StreamEntry[]> {
+    const { entries, kept } = await this.#deps.read(GROUP, which, BATCH);
+    if (kept) {
+      if (which === '0' && entries.length === BATCH) this.#held = true;
+      return entries;
+    }
+    if (entries.length > 0) this.#held = true;
+    return [];
   }
 
-  async #abandoned(): Promise<StreamEntry[]> {
+  /** From now on they are this worker's own, and read as such. */
+  async #claimAbandoned(): Promise<void> {
     const { redis, keys, worker, abandonedMs = ABANDONED_MS } = this.#deps;
-    const reply = (await redis.xautoclaim(keys.outbox, GROUP, worker, abandonedMs, '0', 'COUNT', BATCH)) as [
-      string,
-      StreamEntry[],
-    ];
-    return reply[1].filter(([, fields]) => fields !== null);
+    const args = [keys.outbox, GROUP, worker, abandonedMs, '0', 'COUNT', BATCH, 'JUSTID'] as const;
+    const reply = (await redis.xautoclaim(...args)) as unknown as [string, string[]];
+    if (reply[1].length > 0) this.#held = true;
   }
 
   /** What one client's queue refuses, or nobody can read, stays unacknowledged and holds back nothing else. */
   async #forward(entries: readonly StreamEntry[]): Promise<void> {
-    if (entries.length > 0) await this.#deps.beforePublishing?.();
     const byDestination = new Map<string, [Published, ...Published[]]>();
     for (const entry of entries) {
       try {
-        const result = this.#read(entry);
+        const result = this.#resultIn(entry);
         const destination = `${result.queue} ${result.hasWebhook ? result.record.client : ''}`;
         const others = byDestination.get(destination);
         if (others) others.push(result);
@@ -165,7 +177,7 @@ export class Forwarder {
     );
   }
 
-  #read(entry: StreamEntry): Published {
+  #resultIn(entry: StreamEntry): Published {
     const { partition, client } = this.#deps;
     const { record, type } = readEntry(entry, partition);
     const { resultsQueue = RESULTS_QUEUE, sealedToClient, hasWebhook } = client(record.client);

@@ -29,7 +29,7 @@ const beatScript = Script.fromFiles(
 );
 const openScript = Script.fromFiles(serverFunction, new URL('./open.lua', import.meta.url));
 const askScript = Script.fromFiles(new URL('./ask.lua', import.meta.url));
-const heartbeatScript = Script.fromFiles(new URL('./heartbeat.lua', import.meta.url));
+const readScript = Script.fromFiles(new URL('./read.lua', import.meta.url));
 const assertScript = Script.fromFiles(new URL('./assert.lua', import.meta.url));
 
 /** How often a worker says that it lives; also how exactly the end of an old server is known. */
@@ -218,14 +218,22 @@ export class Journal {
   }
 
   /**
-   * Waits until replicas have everything that the journal holds by now. Not for ever: a result that is true and late helps
-   * nobody, and a server that forgets it is told again by whoever settled it.
+   * Results of the outbox for one consumer of a group, and whether as many replicas as wanted have them: what a failover
+   * would forget must not be said, for it may be decided once more and otherwise.
    */
-  async replicate(): Promise<void> {
-    const heartbeat = [this.keys.heartbeat(this.#worker)];
-    const { replicas, wanted } = await this.#written(heartbeatScript, heartbeat, [HEARTBEAT_LIFE_MS], 'only then');
-    if (replicas < wanted)
-      this.#events.emit('replicas:missed', { partition: this.#settings.partition, of: 'results', wanted, replicas });
+  async outbox(
+    group: string,
+    which: '>' | '0',
+    count: number,
+  ): Promise<{ readonly entries: [string, string[]][]; readonly kept: boolean }> {
+    const { partition } = this.#settings;
+    const args = [group, this.#worker, count, which];
+    const { reply, replicas, wanted } = await this.#written(readScript, [this.keys.outbox], args);
+    const entries = (reply as [string, [string, string[]][]][] | null)?.[0]?.[1] ?? [];
+    const kept = replicas >= wanted;
+    if (!kept && entries.length > 0)
+      this.#events.emit('replicas:missed', { partition, of: 'results', wanted, replicas });
+    return { entries, kept };
   }
 
   /** Writes where replicas are waited for, and on the ordinary connection where none are. */
@@ -233,11 +241,10 @@ export class Journal {
     script: Script,
     keys: string[],
     args: (string | number)[],
-    when: 'always' | 'only then' = 'always',
   ): Promise<{ reply: unknown; replicas: number; wanted: number }> {
     const wanted = this.#wantedReplicas;
     if (wanted > 0) return { ...(await this.#replicated.run(script, keys, args, wanted)), wanted };
-    return { reply: when === 'always' ? await script.run(this.#redis, keys, args) : null, replicas: 0, wanted };
+    return { reply: await script.run(this.#redis, keys, args), replicas: 0, wanted };
   }
 
   /**

@@ -124,7 +124,7 @@ export class PartitionWorker {
       client: deps.client,
       resultsQueue: deps.resultsQueue,
       webhookQueue: deps.webhookQueue,
-      beforePublishing: () => this.journal.replicate(),
+      read: async (...what) => await this.journal.outbox(...what),
     });
     const spine: AttemptDependencies = {
       partition,

@@ -26,13 +26,32 @@ export interface Node {
   thaw(): void;
 }
 
+/** Replicas have a user of their own, so that replication can be cut while everything else goes on. */
+const followers = (password: string): string[] => [
+  `user follower on >${password} +psync +replconf +ping`,
+  'masteruser follower',
+  `masterauth ${password}`,
+];
+
+/** From now on nothing that this master is told reaches a replica. */
+export async function cutReplication({ redis }: Node): Promise<void> {
+  await redis.call('ACL', 'SETUSER', 'follower', 'off');
+  await redis.call('CLIENT', 'KILL', 'TYPE', 'replica');
+}
+
+/** Whoever answers may be followed again. */
+export async function restoreReplication(nodes: readonly Node[]): Promise<void> {
+  const answering = nodes.filter(({ redis }) => redis.status === 'ready');
+  await Promise.all(answering.map(({ redis }) => redis.call('ACL', 'SETUSER', 'follower', 'on').catch(() => {})));
+}
+
 interface RunningNode extends Node {
   close(): Promise<void>;
 }
 
 async function startNode(password: string, configuration: readonly string[]): Promise<RunningNode> {
   const dir = mkdtempSync(join(tmpdir(), 'otp-redis-'));
-  const settings = { dir, password, appendonly: true, configuration: [`masterauth ${password}`, ...configuration] };
+  const settings = { dir, password, appendonly: true, configuration: [...followers(password), ...configuration] };
   let server: RedisProcess = await startRedisProcess(settings);
   const { port } = server;
   const redis = new Redis({ host: LOOPBACK, port, password, lazyConnect: true, retryStrategy: () => 100 });

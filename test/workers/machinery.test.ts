@@ -58,11 +58,14 @@ function forwarderOf(given: Partial<ForwarderDependencies> = {}): {
   const seen: { name: string; payload: unknown }[] = [];
   for (const name of ['result:published', 'machinery:failed'] as const)
     events.on(name, (payload) => seen.push({ name, payload }));
+  const worker = randomUUID();
+  const journal = journalOf({ redis }, {}, worker);
   const forwarder = new Forwarder({
     partition: 'cepta',
     keys,
     redis,
-    worker: randomUUID(),
+    worker,
+    read: async (...what) => await journal.outbox(...what),
     retentionMs: 60_000,
     events,
     client: () => ({ sealedToClient: false, hasWebhook: false }),
