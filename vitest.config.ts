@@ -15,6 +15,7 @@ const SHARED = [
   'producers',
   'providers',
   'sandbox',
+  'scale',
   'workers',
 ];
 const shared = SHARED.map((room) => `test/${room}/**/*.test.ts`);

@@ -10,15 +10,13 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Worker } from 'bullmq';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { RESULTS_QUEUE, resultsPrefix } from '../src/producers/job.ts';
 import type { ResultEvent } from '../src/producers/result.ts';
 import { connectRedis } from '../src/redis/connections.ts';
-import type { SandboxProvider } from '../src/sandbox/index.ts';
 import { Faults, type Span } from './faults.ts';
-import { booksByTransaction, type Case, crossingOf, impatience, judge, type WireEntry } from './judge.ts';
-import { type Enquiry, idOf, Load } from './load.ts';
+import { caseOf, drain, untilPublished, untilSettled, wireEntryOf } from './harness.ts';
+import { crossingOf, judge, type WireEntry } from './judge.ts';
+import { Load } from './load.ts';
 import { LONGEST_DELAY_MS, type Plan, PROVIDERS, planOf } from './plan.ts';
 import { Progress, printReport, type Recovery, type RunFigures } from './report.ts';
 import { MUTANTS, type Mutant, World } from './world.ts';
@@ -34,10 +32,6 @@ interface Options {
 }
 
 const QUICK_MS = 20_000;
-/** From the end of the troubles until every verification must have its end. */
-const SETTLE_WITHIN_MS = 90_000;
-/** An entry that a dead forwarder had read is claimed after ten seconds, looked for every five. */
-const RESULTS_WITHIN_MS = 30_000;
 const METRICS_EVERY_MS = 2_000;
 
 const DATA = fileURLToPath(new URL('../.data/chaos/', import.meta.url));
@@ -148,31 +142,19 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
     say('all troubles are over');
     await Promise.all(world.services.map((service) => service.start()));
     const calmAt = performance.now();
-    const giveUpAt = calmAt + SETTLE_WITHIN_MS;
-    await inBatches(load.enquiries, 50, async (enquiry) => await load.insist(enquiry, giveUpAt));
-    let waiting: readonly Enquiry[] = load.enquiries;
-    for (;;) {
-      await inBatches(waiting, 50, async (enquiry) => void (await load.look(enquiry)));
-      const booksFor = booksByTransaction(world.ledger());
-      waiting = waiting.filter((enquiry) => {
-        if (enquiry.resource === null) return true;
-        const one = caseOf(enquiry);
-        return impatience(one, booksFor(one)) !== null;
-      });
-      open = waiting.length;
-      if (signal.aborted) return null;
-      if (open === 0 || performance.now() > giveUpAt) break;
-      await delay(500);
-    }
+    await untilSettled(
+      world,
+      load,
+      (count) => {
+        open = count;
+      },
+      signal,
+    );
+    if (signal.aborted) return null;
     const settledInMs = performance.now() - calmAt;
 
     phase = 'the last results come';
-    const resultsBy = performance.now() + RESULTS_WITHIN_MS;
-    while (missingResults(load.enquiries, results) > 0 && performance.now() < resultsBy && !signal.aborted) {
-      await delay(200);
-    }
-    // Once more, because what waited may have moved on while the results came in.
-    await inBatches(load.enquiries, 50, async (enquiry) => void (await load.look(enquiry)));
+    await untilPublished(load, () => results, signal);
     await delay(1_500);
     await world.readMetrics();
 
@@ -225,26 +207,6 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
   }
 }
 
-/** Every result as it comes, repeats included: what a client's consumer would drop is what the judge wants to see. */
-function drain(url: string, onResult: (result: ResultEvent) => void): { close(): Promise<void> } {
-  const connection = connectRedis(url, 'worker', { onError: () => {}, name: 'chaos-results' });
-  const worker = new Worker<ResultEvent>(RESULTS_QUEUE, async (job) => onResult(job.data), {
-    connection,
-    prefix: resultsPrefix(RESULTS_QUEUE),
-    concurrency: 50,
-    lockDuration: 5_000,
-    stalledInterval: 2_500,
-    maxStalledCount: 1_000_000,
-  });
-  worker.on('error', () => {});
-  return {
-    close: async () => {
-      await worker.close(true);
-      connection.disconnect();
-    },
-  };
-}
-
 /** Did something else stand between a kill and its result: Redis away, or the worker that had to notice? */
 function disturbed(spans: readonly Span[], fromMs: number, untilMs: number): boolean {
   return spans.some(
@@ -253,54 +215,6 @@ function disturbed(spans: readonly Span[], fromMs: number, untilMs: number): boo
       span.untilMs > fromMs &&
       ['kill_redis', 'redis_network', 'cut_clients', 'stop_worker', 'rolling_restart'].includes(span.kind),
   );
-}
-
-function missingResults(enquiries: readonly Enquiry[], results: readonly ResultEvent[]): number {
-  const seen = new Set(results.map(({ id }) => id));
-  return enquiries.filter(({ resource }) => {
-    if (resource === null) return false;
-    return Array.from({ length: resource.sequence }, (_, index) => `${resource.id}.${index + 1}`).some(
-      (id) => !seen.has(id),
-    );
-  }).length;
-}
-
-function caseOf(enquiry: Enquiry): Case {
-  const { story, submission, posts, resource } = enquiry;
-  return {
-    key: submission.key,
-    provider: story.provider,
-    operation: submission.operation,
-    reference: story.reference,
-    otp: submission.otp,
-    amount: submission.amount?.value ?? null,
-    ids: posts.flatMap(({ id }) => (id === null ? [] : [id])),
-    statuses: posts.flatMap(({ answer }) => (typeof answer === 'number' ? [answer] : [])),
-    resource: idOf(enquiry) === null ? null : resource,
-  };
-}
-
-/** A request that carries a code, by what its body says; null for every other one. */
-function wireEntryOf(
-  provider: SandboxProvider,
-  text: string,
-  atMs: number,
-  references: ReadonlyMap<string, string>,
-): WireEntry | null {
-  if (!text.startsWith('POST ')) return null;
-  const [, otp] = /"(?:otp|code)":"?([0-9A-Za-z]{4,10})"?/.exec(text) ?? [];
-  const [, named] = /"(?:uuid|phone_number|originalReferenceNo|reference|transactionRef)":"([^"]+)"/.exec(text) ?? [];
-  if (otp === undefined || named === undefined) return null;
-  const reference = references.get(`${provider} ${named}`);
-  return reference === undefined ? null : { provider, reference, otp, atMs };
-}
-
-async function inBatches<T>(all: readonly T[], size: number, work: (one: T) => Promise<void>): Promise<void> {
-  const queue = [...all];
-  const hands = Array.from({ length: size }, async () => {
-    for (let one = queue.shift(); one !== undefined; one = queue.shift()) await work(one);
-  });
-  await Promise.all(hands);
 }
 
 function repeatOf({ minutes, seed, quick, workers, rate, mutant }: Options): string {

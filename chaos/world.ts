@@ -22,6 +22,14 @@ export interface WorldOptions {
   readonly folder: string;
   readonly workers: number;
   readonly mutant: Mutant | null;
+  /**
+   * The section `redis` of a Redis that somebody else has started. Then no proxy stands before it: a Cluster's nodes and
+   * sentinels tell their own addresses.
+   */
+  readonly redis?: Readonly<Record<string, unknown>>;
+  readonly journal?: Readonly<Record<string, unknown>>;
+  /** Faults of every provider, as `otp sandbox --faults` has them. */
+  readonly providerFaults?: string;
   /** Every request that a worker hands to the network for a provider. */
   readonly onProviderRequest: (provider: SandboxProvider, text: string, atMs: number) => void;
 }
@@ -60,7 +68,7 @@ export class World {
   readonly metrics = new MetricSums();
   readonly #watchdog: Watchdog;
   readonly #sandbox: ChildProcess;
-  #redis: RedisProcess;
+  #redis: RedisProcess | null;
 
   private constructor(parts: {
     folder: string;
@@ -73,7 +81,7 @@ export class World {
     ledgerFile: string;
     watchdog: Watchdog;
     sandbox: ChildProcess;
-    redis: RedisProcess;
+    redis: RedisProcess | null;
   }) {
     this.folder = parts.folder;
     this.providerProxies = parts.providerProxies;
@@ -88,19 +96,23 @@ export class World {
     this.#redis = parts.redis;
   }
 
-  static async start({ folder, workers: count, mutant, onProviderRequest }: WorldOptions): Promise<World> {
+  static async start(options: WorldOptions): Promise<World> {
+    const { folder, workers: count, mutant, onProviderRequest, journal = {} } = options;
     const closers: (() => unknown)[] = [];
     try {
       const cli = copyOfTheBuild(folder, mutant);
       const watchdog = new Watchdog();
       closers.push(() => watchdog.end());
 
-      mkdirSync(join(folder, 'redis'), { recursive: true, mode: 0o700 });
-      const redis = await startRedisProcess({ dir: join(folder, 'redis'), appendonly: true, appendfsync: 'everysec' });
-      closers.push(() => redis.signal('SIGKILL'));
+      const redis = options.redis === undefined ? await startRedis(folder) : null;
+      closers.push(() => redis?.signal('SIGKILL'));
 
       const ledgerFile = join(folder, 'ledger.jsonl');
-      const { child: sandbox, said } = await startSandbox(cli, ledgerFile, join(folder, 'sandbox.log'), watchdog);
+      const { child: sandbox, said } = await startSandbox(
+        [cli, 'sandbox', '--json', '--ends-with-stdin', '--ledger', ledgerFile, ...faultsOf(options)],
+        join(folder, 'sandbox.log'),
+        watchdog,
+      );
       closers.push(() => sandbox.kill('SIGKILL'));
 
       const proxyTo = async (
@@ -128,7 +140,8 @@ export class World {
       const configure = (name: string, redisPort: number): string => {
         const file = join(folder, `${name}.yaml`);
         const configuration = {
-          redis: { url: `redis://:${redis.password}@${LOOPBACK}:${redisPort}` },
+          redis: options.redis ?? { url: `redis://:${redis?.password}@${LOOPBACK}:${redisPort}` },
+          journal,
           intake: { port: intakePort },
           console: { port: 0, users: [] },
           clients: [{ id: 'shop', apiKey: API_KEY }],
@@ -146,11 +159,12 @@ export class World {
         closers.push(() => process.kill('SIGKILL'));
         return process;
       };
-      const intakeProxy = await proxyTo(redis.port);
+      const redisPort = redis?.port ?? (await freePort());
+      const intakeProxy = await proxyTo(redisPort);
       const intake = service('intake', 'intake', intakeProxy);
       const workers: ServiceProcess[] = [];
       for (let number = 1; number <= count; number += 1) {
-        workers.push(service(`worker-${number}`, 'worker', await proxyTo(redis.port)));
+        workers.push(service(`worker-${number}`, 'worker', await proxyTo(redisPort)));
       }
       await Promise.all([intake, ...workers].map((each) => each.start()));
       const parts = { folder, providerProxies, intakeProxy, workers, intake, ledgerFile, watchdog, sandbox, redis };
@@ -166,7 +180,12 @@ export class World {
   }
 
   get redisUrl(): string {
-    return this.#redis.url;
+    return this.#own.url;
+  }
+
+  get #own(): RedisProcess {
+    if (this.#redis === null) throw new Error('the Redis of this run was started by somebody else');
+    return this.#redis;
   }
 
   get services(): readonly ServiceProcess[] {
@@ -175,8 +194,8 @@ export class World {
 
   /** `kill -9`, and the same server on the same port and folder a little later. */
   async killRedis(restartAfterMs: number): Promise<void> {
-    const { port, password, exited } = this.#redis;
-    this.#redis.signal('SIGKILL');
+    const { port, password, exited } = this.#own;
+    this.#own.signal('SIGKILL');
     await exited;
     await delay(restartAfterMs);
     const options = { dir: join(this.folder, 'redis'), port, password, appendonly: true } as const;
@@ -215,8 +234,8 @@ export class World {
   async close(): Promise<void> {
     for (const service of this.services) await service.kill('SIGKILL');
     this.#sandbox.kill('SIGKILL');
-    this.#redis.signal('SIGKILL');
-    await this.#redis.exited;
+    this.#redis?.signal('SIGKILL');
+    await this.#redis?.exited;
     for (const proxy of [...this.providerProxies.values(), ...this.services.map(({ proxy }) => proxy)]) {
       await proxy.close();
     }
@@ -391,15 +410,20 @@ interface SandboxSaid {
   readonly providers: Readonly<Record<SandboxProvider, SandboxEntry>>;
 }
 
+async function startRedis(folder: string): Promise<RedisProcess> {
+  mkdirSync(join(folder, 'redis'), { recursive: true, mode: 0o700 });
+  return await startRedisProcess({ dir: join(folder, 'redis'), appendonly: true, appendfsync: 'everysec' });
+}
+
+const faultsOf = ({ providerFaults }: WorldOptions): string[] =>
+  providerFaults === undefined ? [] : ['--faults', providerFaults];
+
 async function startSandbox(
-  cli: string,
-  ledgerFile: string,
+  args: readonly string[],
   logFile: string,
   watchdog: Watchdog,
 ): Promise<{ child: ChildProcess; said: SandboxSaid }> {
-  const child = spawn(process.execPath, [cli, 'sandbox', '--json', '--ends-with-stdin', '--ledger', ledgerFile], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
+  const child = spawn(process.execPath, [...args], { stdio: ['pipe', 'pipe', 'pipe'] });
   watchdog.watch(child);
   child.stderr.pipe(createWriteStream(logFile));
   const said = await new Promise<SandboxSaid>((found, failed) => {

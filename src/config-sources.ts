@@ -226,8 +226,10 @@ class Gathering {
   #override(data: Record<string, unknown>): void {
     const { REDIS_URL, PORT, CONSOLE_PORT, LOG_LEVEL, OTP_API_KEYS, OTP_CONSOLE_USERS } = this.#environment;
     if (REDIS_URL) {
+      // Another address of the same installation: what its names begin with stays.
+      const namePrefix = isMapping(data.redis) ? data.redis.namePrefix : undefined;
       this.#forget('redis');
-      data.redis = {};
+      data.redis = namePrefix === undefined ? {} : { namePrefix };
       this.#place(data, ['redis', 'url'], REDIS_URL, 'REDIS_URL');
     }
     if (PORT) this.#place(data, ['intake', 'port'], PORT, 'PORT');

@@ -22,7 +22,7 @@ import {
 } from './config-sources.ts';
 import { providers } from './providers/index.ts';
 import type { BoundProvider, Provider } from './providers/provider.ts';
-import { Secret } from './secret.ts';
+import { Secret, secretText } from './secret.ts';
 import {
   API_KEY_MIN_LENGTH,
   apiKeyFormProblem,
@@ -197,43 +197,99 @@ const tracing = z.strictObject({
 const hostAndPort = z.string().regex(HOST_AND_PORT, 'must be host:port');
 const REDIS_KINDS = ['url', 'cluster', 'sentinels'] as const;
 
-export type RedisSettings =
-  | { readonly url: Secret<string> }
-  | { readonly cluster: readonly string[] }
-  | { readonly sentinels: readonly string[]; readonly name: string };
+interface AnyRedis {
+  readonly namePrefix?: string;
+  readonly username?: string;
+  readonly password?: Secret<string>;
+  readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string };
+}
+interface OneServer extends AnyRedis {
+  readonly url: Secret<string>;
+}
+interface Cluster extends AnyRedis {
+  readonly cluster: readonly string[];
+}
+interface Sentinels extends AnyRedis {
+  readonly sentinels: readonly string[];
+  readonly name: string;
+  readonly sentinelUsername?: string;
+  readonly sentinelPassword?: Secret<string>;
+}
+export type RedisSettings = OneServer | Cluster | Sentinels;
+
+/** Without a dash, so that no two installations can make the same hash tag, and none that looks like one without a prefix. */
+const namePrefix = z
+  .string()
+  .regex(/^[a-z0-9]{1,20}$/, 'must be 1 to 20 of a-z and 0-9')
+  .refine((text) => text !== 'otp' && text !== 'idem', 'must be neither otp nor idem, with which the names begin');
 
 /** `when` runs a rule although another key is at fault: a fault must not hide the next one. */
 const always = { when: () => true };
 
-const redis = z
-  .strictObject({
-    url: z
-      .string()
-      .refine((text) => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol), {
-        error: 'must be a URL that begins with redis:// or rediss://',
-      })
-      .transform((text) => new Secret(text))
-      .exactOptional(),
-    cluster: z.array(hostAndPort).min(1, 'must name at least one host:port').exactOptional(),
-    sentinels: z.array(hostAndPort).min(1, 'must name at least one host:port').exactOptional(),
-    name: z.string().min(1).exactOptional(),
-  })
-  .refine((given) => !isMapping(given) || REDIS_KINDS.filter((kind) => kind in given).length === 1, {
-    ...always,
-    error: 'must have exactly one of url, cluster and sentinels',
-  })
-  .refine((given) => !isMapping(given) || 'sentinels' in given === 'name' in given, {
-    ...always,
-    path: ['name'],
-    error: 'must go with sentinels, and only with them: it is the name of the group that they watch',
-  })
-  .transform(({ url, cluster, sentinels, name }, context): RedisSettings => {
-    if (url !== undefined) return { url };
-    if (cluster !== undefined) return { cluster };
-    if (sentinels !== undefined && name !== undefined) return { sentinels, name };
-    context.addIssue({ code: 'custom', message: 'must have one of url, cluster and sentinels' });
-    return z.NEVER;
-  });
+/** Whom to trust, and who we say we are. */
+const clientTls = (filePath: z.ZodType<string>) =>
+  z
+    .strictObject({
+      caFile: filePath.exactOptional(),
+      certFile: filePath.exactOptional(),
+      keyFile: filePath.exactOptional(),
+    })
+    .refine((given) => !isMapping(given) || 'certFile' in given === 'keyFile' in given, {
+      ...always,
+      error: 'must have certFile and keyFile together, or neither',
+    });
+
+const redisSchema = (filePath: z.ZodType<string>) =>
+  z
+    .strictObject({
+      url: z
+        .string()
+        .refine((text) => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol), {
+          error: 'must be a URL that begins with redis:// or rediss://',
+        })
+        .transform((text) => new Secret(text))
+        .exactOptional(),
+      cluster: z.array(hostAndPort).min(1, 'must name at least one host:port').exactOptional(),
+      sentinels: z.array(hostAndPort).min(1, 'must name at least one host:port').exactOptional(),
+      name: z.string().min(1).exactOptional(),
+      username: z.string().min(1).exactOptional(),
+      password: secretText.exactOptional(),
+      sentinelUsername: z.string().min(1).exactOptional(),
+      sentinelPassword: secretText.exactOptional(),
+      tls: clientTls(filePath).exactOptional(),
+      namePrefix: namePrefix.exactOptional(),
+    })
+    .refine((given) => !isMapping(given) || REDIS_KINDS.filter((kind) => kind in given).length === 1, {
+      ...always,
+      error: 'must have exactly one of url, cluster and sentinels',
+    })
+    .refine((given) => !isMapping(given) || 'sentinels' in given === 'name' in given, {
+      ...always,
+      path: ['name'],
+      error: 'must go with sentinels, and only with them: it is the name of the group that they watch',
+    })
+    .superRefine((given, context) => {
+      if (!isMapping(given)) return;
+      const fault = (path: string, message: string): void =>
+        context.addIssue({ code: 'custom', path: [path], message });
+      for (const name of ['sentinelUsername', 'sentinelPassword'].filter((key) => key in given)) {
+        if (!('sentinels' in given)) fault(name, 'must go with sentinels');
+      }
+      if ('username' in given && !('password' in given)) fault('username', 'must go with a password');
+      const url = given.url instanceof Secret ? String(given.url.reveal()) : null;
+      if (url === null || !URL.canParse(url)) return;
+      const { protocol, username, password } = new URL(url);
+      if ((username || password) && 'password' in given) fault('password', 'must not be here: the url has one already');
+      if (protocol === 'redis:' && 'tls' in given) fault('tls', 'must go with a url that begins with rediss://');
+    })
+    .transform(({ url, cluster, sentinels, name, ...more }, context): RedisSettings => {
+      const { sentinelUsername, sentinelPassword, ...shared } = more;
+      if (url !== undefined) return { url, ...shared };
+      if (cluster !== undefined) return { cluster, ...shared };
+      if (sentinels !== undefined && name !== undefined) return { sentinels, name, ...more };
+      context.addIssue({ code: 'custom', message: 'must have one of url, cluster and sentinels' });
+      return z.NEVER;
+    });
 
 const client = z.strictObject({
   id: z.string().regex(CLIENT_ID, 'must be 1 to 64 letters, digits, dots, dashes and underscores'),
@@ -306,17 +362,7 @@ function partitionSchema(name: string, adapter: Provider | undefined, filePath: 
       .prefault({}),
     breaker: breaker.prefault({}),
     proxy: proxy.exactOptional(),
-    tls: z
-      .strictObject({
-        caFile: filePath.exactOptional(),
-        certFile: filePath.exactOptional(),
-        keyFile: filePath.exactOptional(),
-      })
-      .refine((given) => !isMapping(given) || 'certFile' in given === 'keyFile' in given, {
-        ...always,
-        error: 'must have certFile and keyFile together, or neither',
-      })
-      .exactOptional(),
+    tls: clientTls(filePath).exactOptional(),
   });
 }
 
@@ -334,7 +380,7 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
     Object.entries(adapters).map(([name, adapter]) => [name, partitionSchema(name, adapter, filePath)]),
   );
   return z.strictObject({
-    redis: redis.exactOptional(),
+    redis: redisSchema(filePath).exactOptional(),
     embedded: z.strictObject({ dataDir: filePath.prefault('.data/redis') }).prefault({}),
     intake: z
       .strictObject({
@@ -695,7 +741,7 @@ class Judgement {
       this.#add(path, `must be the id of a client, got ${this.#describe(path, id)}`);
     });
 
-    for (const port of ['intake', 'console']) this.#checkFiles([port, 'tls'], at(data, port, 'tls'));
+    for (const room of ['redis', 'intake', 'console']) this.#checkFiles([room, 'tls'], at(data, room, 'tls'));
 
     // Every process listens on console.port, so an intake cannot share it, whichever roles run where.
     const [intake, operator] = [mapping(at(data, 'intake')), mapping(at(data, 'console'))];

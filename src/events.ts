@@ -95,6 +95,10 @@ export interface Events {
    * so `suspected` verifications are unknown now; not `bounded`: nobody can say how much was lost, and a person must look.
    */
   'journal:recovered': { partition: string; bounded: boolean; missing: number; suspected: number };
+  /** How many replicas must have the beginning of an attempt before its code is sent, at the start and when it changes. */
+  'replicas:awaited': { partition: string; replicas: number };
+  /** Too few replicas had it in time: the beginning of an attempt, which was handed back unsent, or results, which wait. */
+  'replicas:missed': { partition: string; of: 'begin' | 'results'; wanted: number; replicas: number };
   /** An authentic callback is stored. `repeated`: the same one waits already. */
   'callback:received': { partition: string; repeated: boolean };
   /** A callback came with a proof that is missing or wrong; nothing was kept of it. */

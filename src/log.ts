@@ -62,6 +62,13 @@ export function logEvents(events: EventBus, log: Logger): void {
   events.on('journal:recovered', (recovered) =>
     log.warn(recovered, 'Redis was another server; the journal is whole again'),
   );
+  events.on('replicas:awaited', (awaited) => {
+    if (awaited.replicas > 0) log.info(awaited, 'no code is sent before replicas have the record of it');
+    else log.info(awaited, 'codes are sent without waiting for a replica');
+  });
+  events.on('replicas:missed', (missed) =>
+    log.warn(missed, 'too few replicas had it in time: what was begun goes back unsent, results wait'),
+  );
   events.on('job:malformed', ({ queue, jobId, fault }) =>
     log.warn({ queue, jobId: isOurs(jobId, queue) ? jobId : '[masked]', fault }, "somebody else's job was set aside"),
   );

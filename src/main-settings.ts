@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { Config, Partition } from './config.ts';
 import type { Means, QueueKind } from './metrics/settings.ts';
-import { partitionKeys, RESULTS_QUEUE, resultsPrefix, webhookQueueName, webhookQueuePrefix } from './producers/job.ts';
+import { namesOf, RESULTS_QUEUE, webhookQueueName } from './producers/job.ts';
 
 export interface QueueAddress {
   readonly name: string;
@@ -13,6 +13,7 @@ export interface QueueAddress {
 /** Every queue that this configuration has jobs in. */
 export function queuesOf(config: Config): QueueAddress[] {
   const { partitions, results } = config;
+  const { partitionKeys, resultsPrefix, webhookQueuePrefix } = namesOf(config.redis);
   return [
     ...partitions.flatMap(({ name, provider }): QueueAddress[] => {
       const { prefix, queue, inquiryQueue, callbackQueue } = partitionKeys(name);
@@ -34,6 +35,7 @@ export function queuesOf(config: Config): QueueAddress[] {
 /** What alerts compare with what happens. */
 export function meansOf(config: Config): Means {
   const { waitReplicas } = config.journal;
+  const hasFailover = config.redis !== undefined && !('url' in config.redis);
   return {
     partitions: config.partitions.map(({ name, provider, rateLimit, inquiryRateLimit, inquiry }) => ({
       name,
@@ -42,7 +44,7 @@ export function meansOf(config: Config): Means {
       giveUpAfterMs: inquiry.giveUpAfterMs,
     })),
     queues: queuesOf(config),
-    replicasWanted: waitReplicas === 'auto' ? 0 : waitReplicas,
+    replicasWanted: waitReplicas === 'auto' ? Number(hasFailover) : waitReplicas,
   };
 }
 

@@ -15,6 +15,7 @@ import { meansOf, queuesOf, resultsQueuesOf, tlsOf } from './main-settings.ts';
 import { collectClocks } from './metrics/clocks.ts';
 import { collectDepths, DepthReader, watchingQueue } from './metrics/depths.ts';
 import { type ObservedPartition, observe } from './metrics/observe.ts';
+import { collectAwaitedReplicas } from './metrics/redis-server.ts';
 import { createMetrics } from './metrics/registry.ts';
 import { declareSettings } from './metrics/settings.ts';
 import type { Tracing } from './metrics/tracing.ts';
@@ -23,7 +24,7 @@ import { backlogGuard } from './producers/backlog.ts';
 import { callbackQueues } from './producers/callbacks.ts';
 import { unreadAnswer } from './producers/guard.ts';
 import { createIntake } from './producers/intake.ts';
-import { partitionKeys, resultsPrefix, webhookQueueName, webhookQueuePrefix } from './producers/job.ts';
+import { namesOf, queueNames, webhookQueueName } from './producers/job.ts';
 import { openApi } from './producers/openapi.ts';
 import { producerQueues } from './producers/queues.ts';
 import type { PartitionProfile } from './producers/request.ts';
@@ -35,7 +36,9 @@ import {
   checkRedis,
   connectRedis,
   type RedisConnection,
+  type RedisSettings,
   redisWarnings,
+  replicaWarnings,
 } from './redis/connections.ts';
 import { startEmbeddedRedis } from './redis/embedded.ts';
 import { Secret } from './secret.ts';
@@ -74,7 +77,6 @@ export async function startService(config: Config, options: ServiceOptions = {})
   const events = new EventBus();
   logEvents(events, log);
   const tracing = await startTracing(config, events);
-  warnOfWhatIsNotThereYet(config, (text) => log.warn(text));
   for (const warning of config.warnings) log.warn(warning);
   for (const port of roles.has('intake') ? (['intake', 'console'] as const) : (['console'] as const)) {
     const warning = portWarning(port, config[port]);
@@ -96,10 +98,12 @@ export async function startService(config: Config, options: ServiceOptions = {})
     if (roles.has('intake') && !opensSomething(detailsKeys))
       throw new StartError('sealing.detailsKeyFile: it has no private key, so no GET could show details');
 
-    const redisUrl = await whereRedisIs(config, closers, (error) => log.error({ error: error.message }, 'Redis ended'));
+    const redisSettings = await whereRedisIs(config, closers, (error) =>
+      log.error({ error: error.message }, 'Redis ended'),
+    );
     const connect = (profile: ConnectionProfile): RedisConnection => {
       const onError = (error: Error): void => events.emit('machinery:failed', { where: `Redis (${profile})`, error });
-      const connection = connectRedis(redisUrl, profile, { onError });
+      const connection = connectRedis(redisSettings, profile, { onError });
       closers.push(async () => connection.disconnect());
       return connection;
     };
@@ -107,6 +111,7 @@ export async function startService(config: Config, options: ServiceOptions = {})
     const faults = await checkRedis(watching);
     if (faults.length > 0) throw new StartError(`redis: ${faults.join('; ')}`);
     for (const warning of await redisWarnings(watching)) log.warn(warning);
+    for (const warning of await replicaWarnings(watching, config.journal)) log.warn(warning);
 
     const registry = new Registry();
     observe(events, createMetrics(registry), {
@@ -115,11 +120,12 @@ export async function startService(config: Config, options: ServiceOptions = {})
       webhooks: config.results.webhooks.map(({ client }) => client),
     });
     collectClocks(registry, events);
+    collectAwaitedReplicas(registry, events);
     declareSettings(registry, meansOf(config));
     const onQueueError = (error: Error): void => events.emit('machinery:failed', { where: 'a watched queue', error });
     const queues = queuesOf(config).map(({ name, prefix }) => watchingQueue(name, prefix, watching, onQueueError));
     closers.push(async () => await Promise.all(queues.map((queue) => queue.close())));
-    const partitions = config.partitions.map(({ name }) => ({ name, keys: partitionKeys(name) }));
+    const partitions = config.partitions.map(({ name }) => ({ name, keys: namesOf(watching).partitionKeys(name) }));
     const depths = new DepthReader({ redis: watching, queues, partitions });
     collectDepths(registry, depths);
 
@@ -183,6 +189,7 @@ async function startWorkers(
     if (resultsKey) clientSealers.set(id, await Sealer.create({ keys: [resultsKey] }));
   }
   const clientQueues = new Map(config.clients.map(({ id, resultsQueue }) => [id, resultsQueue]));
+  const names = namesOf(redis);
   const resultQueues = new Map<string, Queue>();
   const queueOf = (name: string, prefix: string): Queue => {
     const known = resultQueues.get(name);
@@ -218,8 +225,8 @@ async function startWorkers(
           sealedToClient: clientSealers.has(id),
           hasWebhook: withWebhook.has(id),
         }),
-        resultsQueue: (name) => queueOf(name, resultsPrefix(name)),
-        webhookQueue: (client) => queueOf(webhookQueueName(client), webhookQueuePrefix(client)),
+        resultsQueue: (name) => queueOf(name, names.resultsPrefix(name)),
+        webhookQueue: (client) => queueOf(webhookQueueName(client), names.webhookQueuePrefix(client)),
       },
     );
   });
@@ -286,7 +293,7 @@ async function startIntake(
     ...(tracing === null ? {} : { enterTrace: (received) => tracing.enter(received) }),
     descriptions: {
       '/openapi.json': openApi([...profiles.values()], VERSION),
-      '/asyncapi.json': asyncApi([...profiles.keys()], VERSION),
+      '/asyncapi.json': asyncApi([...profiles.keys()], VERSION, namesOf(config.redis)),
     },
   });
   const port = await openPort('intake', config.intake, {
@@ -347,19 +354,16 @@ async function whereRedisIs(
   config: Config,
   closers: (() => Promise<unknown>)[],
   onUnexpectedExit: (error: Error) => void,
-): Promise<{ url: Secret<string> }> {
+): Promise<RedisSettings> {
   const { redis } = config;
-  if (redis !== undefined) {
-    if (!('url' in redis)) throw new StartError('redis: cluster and sentinels are not supported yet; give redis.url');
-    return redis;
-  }
+  if (redis !== undefined) return redis;
   const embedded = await startEmbeddedRedis({ dataDir: config.embedded.dataDir, onUnexpectedExit });
   closers.push(() => embedded.stop());
   return { url: new Secret(embedded.url) };
 }
 
 function observedPartition({ name, provider }: Partition): ObservedPartition {
-  const { queue, inquiryQueue } = partitionKeys(name);
+  const { queue, inquiryQueue } = queueNames(name);
   return {
     name,
     operations: Object.keys(provider.operations) as Operation[],
@@ -368,11 +372,4 @@ function observedPartition({ name, provider }: Partition): ObservedPartition {
     tokenCalls: Object.keys(provider.tokens) as TokenCall[],
     queues: [queue, inquiryQueue],
   };
-}
-
-/** Configured, understood, and without effect in this version: said, never passed over. */
-function warnOfWhatIsNotThereYet(config: Config, warn: (text: string) => void): void {
-  if (config.journal.waitReplicas !== 'auto' && config.journal.waitReplicas > 0) {
-    warn('journal.waitReplicas: replicas are not waited for yet');
-  }
 }

@@ -33,7 +33,7 @@ const ROOMS: Record<string, Room> = {
     because: 'a provider is pure functions over its wire; whoever sends, retries and records is behind it',
   },
   producers: {
-    knows: ['providers', 'secret', 'events', 'redis/script'],
+    knows: ['providers', 'secret', 'events', 'redis/script', 'redis/cluster'],
     knowsTypesOf: ['redis'],
     because: 'a verification is put in without knowing who carries it out: the producers run where no worker is',
   },
@@ -47,7 +47,7 @@ const ROOMS: Record<string, Room> = {
     because: 'it carries a table into the queues and opens nothing: whoever relays needs no worker',
   },
   metrics: {
-    knows: ['events', 'secret'],
+    knows: ['events', 'secret', 'redis/cluster'],
     knowsTypesOf: ['workers', 'producers', 'providers', 'redis'],
     because: 'metrics listen to events; what they import they could change',
   },
@@ -218,6 +218,32 @@ describe('the rooms of src/', () => {
 
   it.each(files)('%s knows only whom it may know', (file) => {
     expect(faultsOf(file, readFileSync(join(source, file), 'utf8'))).toEqual([]);
+  });
+});
+
+/** Names without an installation's prefix, which job.ts exports for tests and tools alone. */
+const UNPREFIXED = [
+  'partitionKeys',
+  'resultsPrefix',
+  'webhookQueuePrefix',
+  'claimKey',
+  'clientRateKey',
+  'PUBLISHED_CHANNEL',
+];
+
+describe('the keys in Redis', () => {
+  it('are made for an installation: nothing in src/ imports names that have no prefix', () => {
+    const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+    const importing = files.flatMap((file) => {
+      const statements = readFileSync(join(source, file), 'utf8').matchAll(
+        /import\s*\{([^}]*)\}\s*from\s*'[^']*job\.ts'/g,
+      );
+      const names = [...statements].flatMap(([, list = '']) =>
+        list.split(',').map((name) => name.trim().split(' ')[0]),
+      );
+      return names.filter((name) => UNPREFIXED.includes(name ?? '')).map((name) => `src/${file}: ${name}`);
+    });
+    expect(importing).toEqual([]);
   });
 });
 

@@ -74,7 +74,7 @@ function withRedisThere(
   return [
     { what: 'Redis', findings: guarded('redis', checkRedisServer(redis, config)) },
     ...config.partitions.map((partition) => {
-      const queues = traffic.then((read) => checkPartitionQueues(partition, config.file, read));
+      const queues = traffic.then((read) => checkPartitionQueues(partition, config, read));
       const both = Promise.all([providers.get(partition.name) ?? [], guarded(`queues.otp-${partition.name}`, queues)]);
       return { what: partition.name, findings: both.then((found) => found.flat()) };
     }),

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { type Config, loadConfig } from '../config.ts';
 import { resultsQueuesOf } from '../main-settings.ts';
 import { deadResults, replayDeadResults } from '../producers/dead-results.ts';
-import { resultsPrefix } from '../producers/job.ts';
+import { namesOf } from '../producers/job.ts';
 import { addExamples, CommandError, configOption, jsonOption, printJson, withRedis } from './command.ts';
 import { withQueue } from './queue.ts';
 
@@ -64,7 +64,8 @@ export function define(results: Command): void {
 async function ofQueues({ config: file, queue }: Options, work: (queue: Queue) => Promise<void>): Promise<void> {
   const config = loadConfig({ file });
   await withRedis(config, async (redis) => {
-    for (const name of named(queue, config)) await withQueue(redis, { name, prefix: resultsPrefix(name) }, work);
+    for (const name of named(queue, config))
+      await withQueue(redis, { name, prefix: namesOf(redis).resultsPrefix(name) }, work);
   });
 }
 

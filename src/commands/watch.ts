@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
-import { PUBLISHED_CHANNEL, partitionOf } from '../producers/job.ts';
+import { namesOf, partitionOf } from '../producers/job.ts';
 import { connectRedis } from '../redis/connections.ts';
 import { addExamples, colors, configOption, jsonOption, printJson, untilStopped, withRedis } from './command.ts';
 import { readResource, summaryLine } from './verification.ts';
@@ -33,7 +33,7 @@ async function watch({ config, provider, json }: { config?: string; provider?: s
     subscriber.on('message', async (_channel: string, message: string) => {
       for (const published of message.split(' ')) await show(published.slice(0, published.lastIndexOf('.')));
     });
-    await subscriber.subscribe(PUBLISHED_CHANNEL);
+    await subscriber.subscribe(namesOf(redis).publishedChannel);
     if (!json) console.error(colors.dim('watching for results, until Ctrl-C'));
     await untilStopped(async () => subscriber.disconnect());
   });

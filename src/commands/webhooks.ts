@@ -2,7 +2,8 @@
 import type { Queue } from 'bullmq';
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
-import { webhookQueueName, webhookQueuePrefix } from '../producers/job.ts';
+import { namesOf, webhookQueueName } from '../producers/job.ts';
+import type { RedisConnection } from '../redis/connections.ts';
 import { addExamples, CommandError, configOption, jsonOption, printJson, withRedis } from './command.ts';
 import { withQueue } from './queue.ts';
 
@@ -24,7 +25,7 @@ export function define(webhooks: Command): void {
       const config = loadConfig({ file });
       await withRedis(config, async (redis) => {
         for (const { client } of config.results.webhooks) {
-          await withQueue(redis, addressOf(client), async (queue) => {
+          await withQueue(redis, addressOf(client, redis), async (queue) => {
             const counts = await queue.getJobCounts('wait', 'active', 'delayed', 'failed');
             const { wait = 0, active = 0, delayed = 0, failed = 0 } = counts;
             const state = {
@@ -80,10 +81,10 @@ async function ofClient(
       `results.webhooks: ${client} has none${known.length > 0 ? `; known are ${known.join(', ')}` : ''}`,
     );
   }
-  await withRedis(config, async (redis) => await withQueue(redis, addressOf(client), work));
+  await withRedis(config, async (redis) => await withQueue(redis, addressOf(client, redis), work));
 }
 
-const addressOf = (client: string): { name: string; prefix: string } => ({
+const addressOf = (client: string, redis: RedisConnection): { name: string; prefix: string } => ({
   name: webhookQueueName(client),
-  prefix: webhookQueuePrefix(client),
+  prefix: namesOf(redis).webhookQueuePrefix(client),
 });

@@ -1,6 +1,6 @@
 /** What one partition has done in its last moments, beside what the metrics read: submissions, and what they came to. */
 import { within } from '../metrics/limit.ts';
-import { partitionKeys } from '../producers/job.ts';
+import { namesOf } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { type OutcomeCounts, readOutcomes } from './outcomes.ts';
 
@@ -33,7 +33,7 @@ export async function readActivity(
     const [seconds, micros] = await redis.time();
     const now = Number(seconds) * 1_000 + Number(micros) / 1_000;
     const [rateUsed, outcomes] = await Promise.all([
-      begunSince(redis, partitionKeys(name).rate, now - rateLimit.perMs, rateLimit.max),
+      begunSince(redis, namesOf(redis).partitionKeys(name).rate, now - rateLimit.perMs, rateLimit.max),
       readOutcomes(redis, name, now),
     ]);
     found.set(name, { rateUsed, rateLimit, outcomes });

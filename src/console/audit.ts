@@ -1,5 +1,5 @@
 /** What persons did, latest first: from the audit streams, which outlive the verifications. */
-import { partitionKeys } from '../producers/job.ts';
+import { namesOf } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { type Html, html, type Piece } from './html.ts';
 import { page, table } from './layout.ts';
@@ -34,7 +34,13 @@ export async function readAudit(
   const from = before === null ? '+' : `(${before}`;
   const streams = await Promise.all(
     partitions.map(async (partition) => {
-      const found = await redis.xrevrange(partitionKeys(partition).audit, from, '-', 'COUNT', PAGE_SIZE + 1);
+      const found = await redis.xrevrange(
+        namesOf(redis).partitionKeys(partition).audit,
+        from,
+        '-',
+        'COUNT',
+        PAGE_SIZE + 1,
+      );
       return found.map(([key, fields]) => entryOf(partition, key, fields));
     }),
   );

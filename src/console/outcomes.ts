@@ -3,7 +3,7 @@
  * those in Redis every few seconds. To look at, no more: what Redis does not take in time is lost, and metrics have it.
  */
 import { asError, type EventBus, type Events } from '../events.ts';
-import { partitionKeys } from '../producers/job.ts';
+import { namesOf } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 
 export const OUTCOMES = ['accepted', 'rejected', 'not_submitted', 'unknown'] as const;
@@ -48,7 +48,7 @@ export class OutcomeCounter {
     const outcome = OUTCOMES.find((word) => word === otp);
     if (outcome === undefined) return;
     if (!OF_AN_ATTEMPT.includes(because) && !(final && outcome === 'not_submitted')) return;
-    const key = outcomesKey(partition, Date.now());
+    const key = outcomesKey(this.#deps.redis, partition, Date.now());
     const counts = this.#counts.get(key) ?? new Map<Outcome, number>();
     this.#counts.set(key, counts.set(outcome, (counts.get(outcome) ?? 0) + 1));
   }
@@ -67,7 +67,9 @@ export class OutcomeCounter {
 }
 
 export async function readOutcomes(redis: RedisConnection, partition: string, nowMs: number): Promise<OutcomeCounts> {
-  const minutes = Array.from({ length: OUTCOME_MINUTES }, (_, ago) => outcomesKey(partition, nowMs - ago * MINUTE_MS));
+  const minutes = Array.from({ length: OUTCOME_MINUTES }, (_, ago) =>
+    outcomesKey(redis, partition, nowMs - ago * MINUTE_MS),
+  );
   const read = await Promise.all(minutes.map(async (key) => await redis.hmget(key, ...OUTCOMES)));
   const sums = OUTCOMES.map((outcome, place) => [
     outcome,
@@ -77,6 +79,6 @@ export async function readOutcomes(redis: RedisConnection, partition: string, no
 }
 
 /** By the clock of whoever counts; a skew of seconds moves little between two of five minutes. */
-function outcomesKey(partition: string, atMs: number): string {
-  return `${partitionKeys(partition).prefix}:outcomes:${Math.floor(atMs / MINUTE_MS)}`;
+function outcomesKey(redis: RedisConnection, partition: string, atMs: number): string {
+  return `${namesOf(redis).partitionKeys(partition).prefix}:outcomes:${Math.floor(atMs / MINUTE_MS)}`;
 }

@@ -1,6 +1,6 @@
 /** The first page: whether something is bad, said in words; then every partition, and where results go, at a glance. */
 import type { BreakerDepth, Depths, PartitionDepth, QueueDepth } from '../metrics/depths.ts';
-import { partitionKeys } from '../producers/job.ts';
+import { queueNames } from '../producers/job.ts';
 import type { Activity } from './activity.ts';
 import { type Html, html, type Piece } from './html.ts';
 import { page, table } from './layout.ts';
@@ -104,7 +104,7 @@ function noticeList(notices: readonly Notice[]): Html {
 /** What is bad about a partition, worst first. */
 export function partitionNotices(name: string, { partitions, queues }: Depths): Notice[] {
   const depth = partitions.get(name);
-  const keys = partitionKeys(name);
+  const keys = queueNames(name);
   const partition = html`<a href="/partitions/${name}"><b>${name}</b></a>`;
   const notices: Notice[] = [];
   if (depth !== undefined) {
@@ -169,7 +169,7 @@ function queueNotices(name: string, { depths, titles, queues }: Overview): Notic
 }
 
 function partitionName(name: string, depths: Depths): Html {
-  const paused = depths.queues.get(partitionKeys(name).queue)?.paused === true;
+  const paused = depths.queues.get(queueNames(name).queue)?.paused === true;
   const breaker = depths.partitions.get(name)?.breaker.is ?? 'closed';
   return html`<a href="/partitions/${name}">${name}</a>${paused ? html` <span class="word bad">paused</span>` : null}${
     breaker === 'closed'
@@ -188,7 +188,7 @@ export function breakerNow({ is, probeInMs }: BreakerDepth): string {
 
 /** In the order of the table: waiting, age, rate, answers, awaiting, review, workers. */
 export function partitionCells(name: string, { queues, partitions }: Depths, activity: Activity | undefined): Piece[] {
-  const queue = queues.get(partitionKeys(name).queue);
+  const queue = queues.get(queueNames(name).queue);
   const depth = partitions.get(name);
   return [
     queue === undefined ? '–' : waitingCell(queue),

@@ -1,7 +1,7 @@
 /** One partition: how it stands, and the switch that holds it. */
 import type { BreakerDepth, Depths } from '../metrics/depths.ts';
 import { EVIDENCE_LENGTH } from '../producers/evidence.ts';
-import { partitionKeys } from '../producers/job.ts';
+import { queueNames } from '../producers/job.ts';
 import type { Activity } from './activity.ts';
 import { type AuditEntry, auditTable } from './audit.ts';
 import { html, type Piece } from './html.ts';
@@ -31,7 +31,7 @@ const FACTS = [
 ];
 
 export function partitionPage({ name, depths, activity, audit, titles, queues, now }: PartitionView): string {
-  const keys = partitionKeys(name);
+  const keys = queueNames(name);
   const paused = depths.queues.get(keys.queue)?.paused;
   const cells = partitionCells(name, depths, activity);
   const links = [keys.queue, keys.inquiryQueue, keys.callbackQueue].filter((queue) => queues.includes(queue));

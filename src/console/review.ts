@@ -1,5 +1,5 @@
 /** Every verification that waits for a person, over all partitions, the one that has waited longest first. */
-import { partitionKeys } from '../producers/job.ts';
+import { namesOf } from '../producers/job.ts';
 import { readVerification } from '../producers/reading.ts';
 import { RecordError, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
@@ -32,7 +32,7 @@ export async function readReviews(
   partitions: readonly string[],
   wanted: number,
 ): Promise<Reviews> {
-  const sets = partitions.map((partition) => partitionKeys(partition).review);
+  const sets = partitions.map((partition) => namesOf(redis).partitionKeys(partition).review);
   const counts = await Promise.all(sets.map(async (set) => await redis.zcard(set)));
   const total = counts.reduce((sum, count) => sum + count, 0);
   const pages = Math.max(1, Math.min(MOST_PAGES, Math.ceil(total / PAGE_SIZE)));

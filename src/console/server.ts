@@ -8,7 +8,7 @@ import type { Registry } from 'prom-client';
 import { asError, type EventBus } from '../events.ts';
 import type { DepthReader } from '../metrics/depths.ts';
 import { within } from '../metrics/limit.ts';
-import { partitionKeys, partitionOf } from '../producers/job.ts';
+import { queueNames as namesOfQueues, partitionOf } from '../producers/job.ts';
 import { readVerification } from '../producers/reading.ts';
 import { RecordError, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
@@ -212,7 +212,7 @@ function pagesOf(pages: PagesDependencies, events: EventBus): Router {
 
   /** The jobs that a verification may have, by the queues that there are. */
   async function jobsOf({ id, partition, sequence }: VerificationRecord): Promise<StoryJob[]> {
-    const { queue, inquiryQueue } = partitionKeys(partition);
+    const { queue, inquiryQueue } = namesOfQueues(partition);
     const places = queues.flatMap((place) => {
       if (place.name === queue || place.name === inquiryQueue) return [{ place, job: id }];
       if (sequence === 0 || ofPartitions.has(place.name)) return [];

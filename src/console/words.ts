@@ -1,5 +1,5 @@
 /** How a verification, a time and a queue are said to a person. */
-import { partitionKeys, partitionOf, RESULTS_QUEUE, webhookQueueName } from '../producers/job.ts';
+import { partitionOf, queueNames, RESULTS_QUEUE, webhookQueueName } from '../producers/job.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import { type Html, html } from './html.ts';
 
@@ -122,7 +122,7 @@ export interface KnownClient {
 export function partitionQueues(partitions: readonly string[]): ReadonlySet<string> {
   return new Set(
     partitions.flatMap((name) => {
-      const { queue, inquiryQueue, callbackQueue } = partitionKeys(name);
+      const { queue, inquiryQueue, callbackQueue } = queueNames(name);
       return [queue, inquiryQueue, callbackQueue];
     }),
   );
@@ -131,7 +131,7 @@ export function partitionQueues(partitions: readonly string[]): ReadonlySet<stri
 /** What stands in a queue, by its name: `otp-cepta` is cepta's verifications. */
 export function queueTitles(partitions: readonly string[], clients: readonly KnownClient[]): Map<string, string> {
   const ofPartitions = partitions.flatMap((partition): [string, string][] => {
-    const { queue, inquiryQueue, callbackQueue } = partitionKeys(partition);
+    const { queue, inquiryQueue, callbackQueue } = queueNames(partition);
     return [
       [queue, `${partition} · verifications`],
       [inquiryQueue, `${partition} · inquiries`],

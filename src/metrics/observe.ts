@@ -103,6 +103,7 @@ export function observe(events: EventBus, metrics: Metrics, observed: Observed =
   on('journal:recovered', ({ partition, bounded }) =>
     metrics.journalRecoveries.inc({ provider: partition, bounded: String(bounded) }),
   );
+  on('replicas:missed', ({ partition, of }) => metrics.replicasMissed.inc({ provider: partition, of }));
   on('job:recreated', ({ queue }) => metrics.jobsRecreated.inc({ queue }));
   on('seal:unopened', ({ partition }) => metrics.sealsUnopened.inc({ provider: partition }));
   const countCallback = (provider: string, outcome: (typeof CALLBACK_OUTCOMES)[number]): void =>
@@ -152,6 +153,7 @@ function startAtZero(metrics: Metrics, { partitions = [], clients = [], webhooks
     }
     for (const outcome of CALLBACK_OUTCOMES) metrics.callbacks.inc({ provider, outcome }, 0);
     for (const because of UNKNOWN_BECAUSE) metrics.unknownOutcomes.inc({ provider, because }, 0);
+    for (const of of ['begin', 'results']) metrics.replicasMissed.inc({ provider, of }, 0);
     for (const bounded of ['true', 'false']) metrics.journalRecoveries.inc({ provider, bounded }, 0);
     for (const queue of queues) metrics.jobsRecreated.inc({ queue }, 0);
     for (const call of tokenCalls) {

@@ -1,5 +1,8 @@
-/** How the server under everything is: from INFO, which hosted servers answer as well, at most once a second. */
+/** How the servers under everything are: from INFO, which hosted servers answer as well, at most once a second. */
+import type { Redis } from 'ioredis';
 import type { Registry } from 'prom-client';
+import type { EventBus } from '../events.ts';
+import { mastersOf } from '../redis/cluster.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { declareGauge, type GaugeName } from './registry.ts';
 
@@ -15,7 +18,30 @@ export interface ServerState {
   readonly replicas: number;
 }
 
+/** Of a Cluster: as its worst master is, for a chain holds no more than its weakest link; the fullest tells of memory. */
 export async function readServer(redis: RedisConnection): Promise<ServerState> {
+  const states = await Promise.all((await mastersOf(redis)).map(readMaster));
+  const [fullest] = states.toSorted((a, b) => fullness(b) - fullness(a));
+  if (fullest === undefined) throw new Error('the Cluster has no master');
+  const all = (is: (state: ServerState) => boolean): boolean => states.every(is);
+  return {
+    memoryUsedBytes: fullest.memoryUsedBytes,
+    memoryLimitBytes: fullest.memoryLimitBytes,
+    evictsNothing: all(({ evictsNothing }) => evictsNothing),
+    appendOnly: all(({ appendOnly }) => appendOnly),
+    lastAppendOk: all(({ lastAppendOk }) => lastAppendOk),
+    lastSaveOk: all(({ lastSaveOk }) => lastSaveOk),
+    isMaster: all(({ isMaster }) => isMaster),
+    replicas: Math.min(...states.map(({ replicas }) => replicas)),
+  };
+}
+
+/** A server without a limit is fuller than none that has one. */
+function fullness({ memoryUsedBytes, memoryLimitBytes }: ServerState): number {
+  return memoryLimitBytes > 0 ? memoryUsedBytes / memoryLimitBytes : memoryUsedBytes / Number.MAX_SAFE_INTEGER;
+}
+
+async function readMaster(redis: Redis): Promise<ServerState> {
   const said = new Map<string, string>();
   for (const line of (await redis.info()).split('\r\n')) {
     const [name = '', value] = line.split(':', 2);
@@ -50,6 +76,15 @@ export function collectServer(registry: Registry, read: () => Promise<ServerStat
   declare('redisLastSaveOk', ({ lastSaveOk }) => lastSaveOk);
   declare('redisMaster', ({ isMaster }) => isMaster);
   declare('redisReplicas', ({ replicas }) => replicas);
+}
+
+/** How many replicas the workers of this process wait for. */
+export function collectAwaitedReplicas(registry: Registry, events: EventBus): void {
+  const awaited = new Map<string, number>();
+  events.on('replicas:awaited', ({ partition, replicas }) => awaited.set(partition, replicas));
+  declareGauge(registry, 'replicasAwaited', async (gauge) => {
+    for (const [provider, replicas] of awaited) gauge.set({ provider }, replicas);
+  });
 }
 
 type ServerGauge = Exclude<Extract<GaugeName, `redis${string}`>, 'redisUp' | 'redisReplicasWanted'>;

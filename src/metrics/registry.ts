@@ -224,6 +224,20 @@ export const METRICS = {
     scope: 'per process',
     labels: ['provider', 'bounded'],
   },
+  replicasMissed: {
+    name: 'otp_replicas_missed_total',
+    type: 'counter',
+    help: 'Times that too few replicas had a write within journal.waitMs: begin went back unsent, results waited.',
+    scope: 'per process',
+    labels: ['provider', 'of'],
+  },
+  replicasAwaited: {
+    name: 'otp_replicas_awaited',
+    type: 'gauge',
+    help: 'Replicas that must have the beginning of an attempt before its code is sent.',
+    scope: 'per process',
+    labels: ['provider'],
+  },
   rateLimit: {
     name: 'otp_rate_limit_per_second',
     type: 'gauge',
@@ -389,14 +403,14 @@ export const METRICS = {
   redisReplicas: {
     name: 'otp_redis_replicas',
     type: 'gauge',
-    help: 'Replicas that are connected to Redis.',
+    help: 'Replicas that are connected to Redis; on a Cluster, to the master that has fewest.',
     scope: 'global',
     labels: [],
   },
   redisReplicasWanted: {
     name: 'otp_redis_replicas_wanted',
     type: 'gauge',
-    help: 'Replicas that journal.waitReplicas asks for; 0 with auto.',
+    help: 'Replicas that journal.waitReplicas asks for; with auto 1 on a Cluster or under Sentinel, else 0.',
     scope: 'global',
     labels: [],
   },

@@ -13,7 +13,7 @@ import { Script } from '../redis/script.ts';
 import type { Secret } from '../secret.ts';
 import { apiKeyDigest } from '../secret-hashes.ts';
 import { claimDone, claimIt, type RateLimit } from './claim.ts';
-import { claimKey, newVerificationId, partitionKeys, VERIFICATION_JOB_OPTIONS, type VerificationJob } from './job.ts';
+import { namesOf, newVerificationId, VERIFICATION_JOB_OPTIONS, type VerificationJob } from './job.ts';
 import { readRecord, type VerificationRecord } from './record.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
@@ -85,7 +85,7 @@ export async function acceptParsed(
   request: VerificationRequest,
   deps: AcceptDependencies,
 ): Promise<Acceptance> {
-  const claim = claimKey(client.id, idempotencyKey);
+  const claim = namesOf(deps.redis).claimKey(client.id, idempotencyKey);
   const turnedAway = (await deps.turnAway?.(request)) ?? null;
   if (turnedAway !== null && (await deps.redis.exists(claim)) === 0) {
     return { kind: 'backlogged', retryAfterMs: turnedAway.retryAfterMs };
@@ -186,7 +186,7 @@ export async function admit(
   fingerprint: string,
   deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
 ): Promise<Admission> {
-  const claim = claimKey(draft.client, idempotencyKey);
+  const claim = namesOf(deps.redis).claimKey(draft.client, idempotencyKey);
   const proposal = { key: claim, client: draft.client, fingerprint, id: draft.id, rate: null };
   const [outcome, id] = await claimIt(proposal, deps.redis);
   switch (outcome) {
@@ -200,7 +200,7 @@ export async function admit(
       return { kind: 'accepted', id, partition: draft.partition, repeated: false, record };
     }
     case 'resume': {
-      const journaled = (await deps.redis.exists(partitionKeys(draft.partition).record(id))) === 1;
+      const journaled = (await deps.redis.exists(namesOf(deps.redis).partitionKeys(draft.partition).record(id))) === 1;
       if (!journaled) return { kind: 'unfinished', id };
       return { kind: 'accepted', id, partition: draft.partition, repeated: true, record: null };
     }
@@ -218,7 +218,7 @@ async function journal(
   deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
 ): Promise<VerificationRecord | null> {
   const { id, partition, operation, client, reference } = draft;
-  const keys = partitionKeys(partition);
+  const keys = namesOf(deps.redis).partitionKeys(partition);
   const fields = {
     ...{ v: '1', operation, client, reference },
     head: JSON.stringify(draft.head),

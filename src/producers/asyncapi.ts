@@ -1,6 +1,6 @@
 /** Queues, results and webhooks described in AsyncAPI 3, made from the schemas by which they are read. */
 import { z } from 'zod';
-import { jobSchema, partitionKeys, RESULTS_QUEUE, resultsPrefix, webhookQueueName, webhookQueuePrefix } from './job.ts';
+import { jobSchema, type Names, namesOf, RESULTS_QUEUE, webhookQueueName } from './job.ts';
 import { type JsonSchema, jsonSchemaOf } from './openapi.ts';
 import { verificationResourceSchema } from './resource-schema.ts';
 import { RESULT_TYPES } from './result.ts';
@@ -20,8 +20,15 @@ const resultSchema = z
   })
   .describe('A CloudEvents 1.0 object; also the data of its job, whose id is the `id`');
 
-export function asyncApi(partitions: readonly string[], version: string): JsonSchema {
-  const verifications = Object.fromEntries(partitions.map((name) => [`verifications-${name}`, verificationsOf(name)]));
+export function asyncApi(
+  partitions: readonly string[],
+  version: string,
+  names: Names = namesOf(undefined),
+): JsonSchema {
+  const { resultsPrefix, webhookQueuePrefix } = names;
+  const verifications = Object.fromEntries(
+    partitions.map((name) => [`verifications-${name}`, verificationsOf(name, names)]),
+  );
   return {
     asyncapi: '3.0.0',
     info: {
@@ -100,7 +107,7 @@ export function asyncApi(partitions: readonly string[], version: string): JsonSc
   };
 }
 
-function verificationsOf(partition: string): JsonSchema {
+function verificationsOf(partition: string, { partitionKeys }: Names): JsonSchema {
   const { queue, prefix } = partitionKeys(partition);
   return {
     address: queue,

@@ -4,7 +4,7 @@
  */
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
-import { clientRateKey } from './job.ts';
+import { namesOf } from './job.ts';
 
 /** A claim is taken over after this; a 409 therefore ends within 30 s even if the accepting process died. */
 const STALE_MS = 10_000;
@@ -41,7 +41,7 @@ export async function claimIt({ key, client, fingerprint, id, rate }: Claim, red
   const { max, perMs } = rate ?? { max: 0, perMs: 0 };
   return (await claimScript.run(
     redis,
-    [key, clientRateKey(client)],
+    [key, namesOf(redis).clientRateKey(client)],
     [fingerprint, id, STALE_MS, UNFINISHED_MS, max, perMs],
   )) as Claimed;
 }

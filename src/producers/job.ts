@@ -1,6 +1,9 @@
 /**
  * Names and shapes that producers and workers share: ids, queues, keys, the job. Every key of a partition carries the
  * partition's hash tag, so a partition lives in one slot and nothing assumes that two partitions share one.
+ *
+ * Keys belong to an installation, and several may share one Redis: whoever makes a key asks `namesOf` with the connection
+ * that will carry it (or with the configuration's `redis`). The names of queues are the same in every installation.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
@@ -30,13 +33,29 @@ export function newAttemptToken(): string {
   return randomBytes(16).toString('hex');
 }
 
-export interface PartitionKeys {
-  /** BullMQ's prefix, and the beginning of every other key of the partition. */
-  readonly prefix: string;
+export interface PartitionQueueNames {
   readonly queue: string;
   readonly inquiryQueue: string;
   /** What the provider reported by itself, until somebody has read it. */
   readonly callbackQueue: string;
+}
+
+export function queueNames(partition: string): PartitionQueueNames {
+  return {
+    queue: `otp-${partition}`,
+    inquiryQueue: `otp-${partition}-inquiry`,
+    callbackQueue: `otp-${partition}-callback`,
+  };
+}
+
+/** The queue of what a client's own endpoint is to be told. */
+export function webhookQueueName(client: string): string {
+  return `otp-webhook-${client}`;
+}
+
+export interface PartitionKeys extends PartitionQueueNames {
+  /** BullMQ's prefix, and the beginning of every other key of the partition. */
+  readonly prefix: string;
   /** Every verification that is not final, with the time at which something must have happened. */
   readonly due: string;
   /** Those that await proof, with the time since when. */
@@ -73,13 +92,43 @@ export interface PartitionKeys {
   token(call: string, cacheKey: string): string;
 }
 
-export function partitionKeys(partition: string): PartitionKeys {
-  const prefix = `{otp-${partition}}`;
+/** What one installation calls its keys. Those of two with different prefixes have nothing in common. */
+export interface Names {
+  partitionKeys(partition: string): PartitionKeys;
+  /** BullMQ's prefix for a results queue: a hash tag of its own, so results need not live where partitions live. */
+  resultsPrefix(queue: string): string;
+  /** BullMQ's prefix for `webhookQueueName(client)`: a slot of its own. */
+  webhookQueuePrefix(client: string): string;
+  claimKey(client: string, idempotencyKey: string): string;
+  /** When a client's latest verifications were let in; in the slot of its claims. */
+  clientRateKey(client: string): string;
+  /** Where published revisions are announced to waiting callers, as `<id>.<sequence>`. */
+  readonly publishedChannel: string;
+  /** Names of the partitions that workers have served here. */
+  readonly knownPartitions: string;
+}
+
+/** Of the installation that this connection, or this `redis` of a configuration, belongs to. */
+export function namesOf(installation: { readonly namePrefix?: string | undefined } | undefined): Names {
+  const { namePrefix } = installation ?? {};
+  const own = (name: string): string => (namePrefix === undefined ? name : `${namePrefix}-${name}`);
+  const tag = (name: string): string => `{${own(name)}}`;
   return {
+    partitionKeys: (partition) => keysOf(partition, tag(`otp-${partition}`)),
+    resultsPrefix: tag,
+    webhookQueuePrefix: (client) => tag(webhookQueueName(client)),
+    claimKey: (client, idempotencyKey) =>
+      `${tag(`idem-${client}`)}:${createHash('sha256').update(idempotencyKey).digest('hex')}`,
+    clientRateKey: (client) => `${tag(`idem-${client}`)}:rate`,
+    publishedChannel: own('otp-published'),
+    knownPartitions: own('otp-partitions'),
+  };
+}
+
+function keysOf(partition: string, prefix: string): PartitionKeys {
+  return {
+    ...queueNames(partition),
     prefix,
-    queue: `otp-${partition}`,
-    inquiryQueue: `otp-${partition}-inquiry`,
-    callbackQueue: `otp-${partition}-callback`,
     due: `${prefix}:due`,
     awaiting: `${prefix}:awaiting`,
     review: `${prefix}:review`,
@@ -104,31 +153,12 @@ export function partitionKeys(partition: string): PartitionKeys {
   };
 }
 
-/** BullMQ's prefix for a results queue: a hash tag of its own, so results need not live where partitions live. */
-export function resultsPrefix(queue: string): string {
-  return `{${queue}}`;
-}
-
-/** The queue of what a client's own endpoint is to be told, in a slot of its own. */
-export function webhookQueueName(client: string): string {
-  return `otp-webhook-${client}`;
-}
-
-export function webhookQueuePrefix(client: string): string {
-  return `{otp-webhook-${client}}`;
-}
-
-export function claimKey(client: string, idempotencyKey: string): string {
-  return `{idem-${client}}:${createHash('sha256').update(idempotencyKey).digest('hex')}`;
-}
-
-/** When a client's latest verifications were let in; in the slot of its claims. */
-export function clientRateKey(client: string): string {
-  return `{idem-${client}}:rate`;
-}
-
-/** Where published revisions are announced to waiting callers, as `<id>.<sequence>`, with spaces between. */
-export const PUBLISHED_CHANNEL = 'otp-published';
+/**
+ * Of an installation without a prefix: for tests and the house's own tools. Nothing in `src/` imports these, which
+ * test/architecture.test.ts holds, for a key that was made so would be another installation's.
+ */
+export const { partitionKeys, resultsPrefix, webhookQueuePrefix, claimKey, clientRateKey } = namesOf(undefined);
+export const PUBLISHED_CHANNEL = namesOf(undefined).publishedChannel;
 
 /** Options of every verification and inquiry job: gone when done, kept for a week when it was not ours to run. */
 export const JOB_OPTIONS = {

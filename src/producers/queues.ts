@@ -1,6 +1,6 @@
 import { Queue } from 'bullmq';
 import type { RedisConnection } from '../redis/connections.ts';
-import { type PartitionKeys, partitionKeys, type VerificationJob } from './job.ts';
+import { namesOf, type PartitionKeys, type VerificationJob } from './job.ts';
 
 export interface PartitionQueues<Data> {
   /** The queue of a partition; made when it is first asked for, without a word to Redis. */
@@ -26,7 +26,7 @@ export function partitionQueues<Data>(
     queue(partition) {
       const known = queues.get(partition);
       if (known) return known;
-      const keys = partitionKeys(partition);
+      const keys = namesOf(connection).partitionKeys(partition);
       const queue = new Queue<Data>(nameOf(keys), {
         prefix: keys.prefix,
         connection,

@@ -1,5 +1,5 @@
 import type { RedisConnection } from '../redis/connections.ts';
-import { partitionKeys, partitionOf } from './job.ts';
+import { namesOf, partitionOf } from './job.ts';
 import { type RawRecord, readRecord, type VerificationRecord } from './record.ts';
 
 const PAGE_SIZE = 50;
@@ -26,7 +26,7 @@ export async function readByReference(
     readonly after: string;
   },
 ): Promise<Page> {
-  const { ofReference } = partitionKeys(partition);
+  const { ofReference } = namesOf(redis).partitionKeys(partition);
   const from = after === '' ? '-' : `(${after}`;
   // Ids sort by time, and in a set of equal scores Redis sorts by id.
   const found = await Promise.all(
@@ -48,6 +48,6 @@ export async function readByReference(
 export async function readVerification(redis: RedisConnection, id: string): Promise<VerificationRecord | null> {
   const partition = partitionOf(id);
   if (partition === null) return null;
-  const raw = await redis.hgetall(partitionKeys(partition).record(id));
+  const raw = await redis.hgetall(namesOf(redis).partitionKeys(partition).record(id));
   return readRecord(id, partition, raw as RawRecord);
 }

@@ -7,7 +7,7 @@ import { type Job, UnrecoverableError, Worker } from 'bullmq';
 import { asError } from '../events.ts';
 import type { connectRedis, RedisSettings } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
-import { RESULTS_QUEUE, resultsPrefix } from './job.ts';
+import { namesOf, RESULTS_QUEUE } from './job.ts';
 import { type ResultEvent, resultEventSchema } from './result.ts';
 import { Opener, type SealingKeySet, sealingKeySchema } from './sealing.ts';
 
@@ -56,7 +56,7 @@ export function resultsConsumerOf(options: ResultsConsumerOptions, connect: type
 
   const redis = connect(options.redis, 'worker', { onError, name: 'otp-results-consumer' });
   const turns = new Turns();
-  const prefix = resultsPrefix(queue);
+  const prefix = namesOf(redis).resultsPrefix(queue);
   const worker = new Worker<unknown>(
     queue,
     async (job) => {

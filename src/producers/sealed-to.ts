@@ -1,7 +1,7 @@
 /** What in Redis can be opened by one key alone: asked before that key is destroyed. */
 import type { RedisConnection } from '../redis/connections.ts';
 import { callbackQueues } from './callbacks.ts';
-import { partitionKeys } from './job.ts';
+import { namesOf } from './job.ts';
 import { kidOf } from './sealing.ts';
 
 export interface SealedTo {
@@ -38,7 +38,7 @@ export async function sealedTo(kid: string, partitions: readonly string[], redis
 
 /** Every record that is not final stands in the due set. */
 async function countCodes(kid: string, partition: string, redis: RedisConnection): Promise<number> {
-  const keys = partitionKeys(partition);
+  const keys = namesOf(redis).partitionKeys(partition);
   const counted = new Set<string>(); // a scan may name one twice
   let cursor = '0';
   do {

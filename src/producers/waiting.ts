@@ -4,8 +4,9 @@
  * truth: everybody looks again when the subscription is renewed, and once more when the waiting ends.
  */
 import { asError, type EventBus } from '../events.ts';
+import { duplicateOf } from '../redis/cluster.ts';
 import type { RedisConnection } from '../redis/connections.ts';
-import { PUBLISHED_CHANNEL } from './job.ts';
+import { namesOf } from './job.ts';
 
 export interface WaitLimits {
   readonly limitMs: number;
@@ -16,13 +17,15 @@ export interface WaitLimits {
 export class Waiting {
   readonly #subscriber: RedisConnection;
   readonly #events: EventBus;
+  readonly #channel: string;
   readonly #interests = new Map<string, Set<Interest>>();
   #closed = false;
 
   /** `connection` only says where Redis is: the subscriber is a connection of its own. */
   constructor(connection: RedisConnection, events: EventBus) {
     this.#events = events;
-    this.#subscriber = connection.duplicate({
+    this.#channel = namesOf(connection).publishedChannel;
+    this.#subscriber = duplicateOf(connection, {
       connectionName: 'otp-waiting',
       maxRetriesPerRequest: null,
       // Done by hand below: only after the subscription stands may the waiting look again, or a message falls between.
@@ -31,6 +34,8 @@ export class Waiting {
     });
     this.#subscriber.on('error', (error: Error) => this.#failed(error));
     this.#subscriber.on('ready', () => void this.#subscribe());
+    // A Cluster moves its subscription to another node without a word; every few seconds it looks at all of them.
+    this.#subscriber.on('refresh', () => this.#wakeAll());
     this.#subscriber.on('message', (_channel: string, message: string) => {
       for (const published of message.split(' ')) this.#wake(published.slice(0, published.lastIndexOf('.')));
     });
@@ -65,7 +70,7 @@ export class Waiting {
 
   async #subscribe(): Promise<void> {
     try {
-      await this.#subscriber.subscribe(PUBLISHED_CHANNEL);
+      await this.#subscriber.subscribe(this.#channel);
       this.#wakeAll();
     } catch (error) {
       if (this.#closed) return;

@@ -1,10 +1,15 @@
-import type { Redis } from 'ioredis';
+import { Cluster, type Redis } from 'ioredis';
 
 /**
  * The commands of one turn of the event loop leave in one system call, at the end of that turn. By itself the client makes
  * one for each, and under load these calls are the greatest part of what a command costs; an idle loop's turn ends at once.
  */
-export function corkPerTurn(connection: Redis): void {
+export function corkPerTurn(connection: Redis | Cluster): void {
+  if (connection instanceof Cluster) {
+    connection.on('+node', (node: Redis) => corkPerTurn(node));
+    for (const node of connection.nodes()) corkPerTurn(node);
+    return;
+  }
   const sendCommand = connection.sendCommand.bind(connection);
   connection.sendCommand = (command, pipeline) => {
     const { stream } = connection;

@@ -13,6 +13,8 @@ export interface RedisProcessOptions {
   readonly password?: string;
   readonly appendonly: boolean;
   readonly appendfsync?: 'everysec' | 'always' | 'no';
+  /** Further lines of its configuration. */
+  readonly configuration?: readonly string[];
   /**
    * How the server is made to end with this process, whatever kills it: by the kernel (`setpriv --pdeathsig`, where
    * there is one; it watches the thread that starts the server, so start it from the main thread) or by a shell that
@@ -135,6 +137,7 @@ function configuration(port: number, password: string, options: RedisProcessOpti
     'save ""', // the append-only file is the one truth; snapshots beside it would only cost
     'maxmemory-policy noeviction',
     'loglevel warning',
+    ...(options.configuration ?? []),
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -174,7 +177,7 @@ function kernelCanTie(): boolean {
   return tie;
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((settle, fail) => {
     const probe = createServer();
     probe.once('error', fail);

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { ChainableCommander } from 'ioredis';
 import type { RedisConnection } from './connections.ts';
 
 /** One Lua script, kept in a file beside the module that owns it; Redis compiles it once per server. */
@@ -15,6 +16,17 @@ export class Script {
   /** `new URL('./begin.lua', import.meta.url)`; several files are joined in order, functions first. */
   static fromFiles(...files: URL[]): Script {
     return new Script(files.map((file) => readFileSync(file, 'utf8')).join('\n'));
+  }
+
+  /** As one command of a pipeline; `whole` for a server that has not seen it yet. */
+  addTo(
+    pipeline: ChainableCommander,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+    whole: boolean,
+  ): void {
+    if (whole) pipeline.eval(this.#source, keys.length, ...keys, ...args);
+    else pipeline.evalsha(this.#sha, keys.length, ...keys, ...args);
   }
 
   async run(connection: RedisConnection, keys: string[], args: (string | number)[]): Promise<unknown> {

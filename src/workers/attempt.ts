@@ -78,7 +78,14 @@ export async function attempt(id: string, deps: AttemptDependencies): Promise<Ne
     case 'evidence':
       if (beginning.evidence.from === 'owner_dead')
         events.emit('resend:prevented', { id, partition, because: 'owner_dead' });
-      return await conclude(beginning.record, beginning.evidence, {}, {}, deps);
+      // What was begun and may not be sent is written down as surely as an answer.
+      return await (beginning.evidence.from === 'not_sent' ? concludeSurely : conclude)(
+        beginning.record,
+        beginning.evidence,
+        {},
+        {},
+        deps,
+      );
     case 'later':
       if (beginning.heldUntil > 0) await deps.hold?.(beginning.heldUntil - journal.now());
       return { do: 'later', at: beginning.at };

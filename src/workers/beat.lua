@@ -4,7 +4,8 @@
 -- KEYS: 1 epoch, 2 workers (zset by last beat), 3 this worker's heartbeat, 4 who has asserted (hash by worker)
 -- ARGV: 1 worker, 2 heartbeat life in ms, 3 ms that live workers are given to assert,
 --       4 the server that this worker last knew the journal whole on, or ''
--- Returns { 'open', now, server } or { 'recovering', now, until, last beat of the old server, start of this one, server }
+-- Returns { 'open', now, server, replicas }
+--   or { 'recovering', now, until, last beat of the old server, start of this one, server, replicas }
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local server = currentServer()
@@ -20,7 +21,7 @@ if not epoch[1] and ARGV[4] ~= '' and ARGV[4] ~= server then
 end
 if not epoch[1] or epoch[1] == server then
   redis.call('HSET', KEYS[1], 'server', server, 'seenAt', now)
-  return { 'open', now, server }
+  return { 'open', now, server, replicasAtHand() }
 end
 local untilTime, since = epoch[4], tonumber(epoch[5] or '0')
 if epoch[3] ~= server then
@@ -32,4 +33,4 @@ local startedAt = now - tonumber(string.match(redis.call('INFO', 'server'), 'upt
 -- One that was running already while the old one still beat has followed it, and took over at a time that it does not
 -- tell: by the first beat at the latest. (The uptime is in whole seconds.)
 if startedAt + 1000 < tonumber(epoch[2] or '0') then startedAt = since end
-return { 'recovering', now, untilTime, epoch[2] or '0', tostring(startedAt), server }
+return { 'recovering', now, untilTime, epoch[2] or '0', tostring(startedAt), server, replicasAtHand() }

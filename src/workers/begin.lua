@@ -36,6 +36,7 @@ if state == 'awaiting' then return { 'awaiting', now, record[8] or '0' } end
 if state == 'sending' then
   -- The same asking once more, because its answer was lost with the connection: the same right, for no longer.
   if record[9] == ARGV[3] then
+    redis.call('SET', KEYS[4], '1', 'PX', ARGV[10]) -- by its documentation WAIT counts what a connection has written
     local sendBefore = math.min(tonumber(record[2]), tonumber(record[10]) + tonumber(ARGV[5]))
     return { 'begun', now, tostring(sendBefore), redis.call('HGETALL', KEYS[1]) }
   end

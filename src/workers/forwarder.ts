@@ -9,7 +9,7 @@
 import type { JobsOptions, Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
 import { claimsEnd } from '../producers/claim.ts';
-import { type PartitionKeys, PUBLISHED_CHANNEL, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
+import { namesOf, type PartitionKeys, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
 import { type RawRecord, readRecord } from '../producers/record.ts';
 import { type ResultEvent, resultEventOf } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
@@ -27,6 +27,11 @@ export interface ForwarderDependencies {
   readonly redis: RedisConnection;
   readonly retentionMs: number;
   readonly events: EventBus;
+  /**
+   * Those of these entries that may be published: replicas have them, where replicas are waited for. What a failover has
+   * forgotten is not among them. Null: not yet.
+   */
+  kept(entryIds: readonly string[]): Promise<readonly string[] | null>;
   /** In the outbox for so long, 10 s by default: whoever decided it could not forward it. */
   readonly abandonedMs?: number;
   /** By the clock of Redis. */
@@ -54,6 +59,8 @@ export class Forwarder {
   #timer: NodeJS.Timeout | null = null;
   readonly #unreadable = new Set<string>();
   #decided: Published[] = [];
+  /** What replicas had not got yet when it was to be published. */
+  #held: Published[] = [];
   #round: Promise<void> | null = null;
   #poll: Promise<void> | null = null;
   #lookedForAbandonedAt = Number.NEGATIVE_INFINITY;
@@ -63,7 +70,10 @@ export class Forwarder {
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.#takeTurn(), POLL_MS);
+    this.#timer = setInterval(() => {
+      for (const result of this.#held.splice(0)) this.published(result);
+      void this.#takeTurn();
+    }, POLL_MS);
     this.#lookForLeftovers();
   }
 
@@ -144,8 +154,18 @@ export class Forwarder {
     }
   }
 
-  /** What one client's queue refuses stays in the outbox and holds back nothing else. */
   async #forward(results: readonly Published[]): Promise<void> {
+    try {
+      const kept = results.length === 0 ? [] : await this.#deps.kept(results.map(({ entryId }) => entryId));
+      if (kept === null) this.#held.push(...results);
+      else await this.#forwardKept(keptOf(results, kept));
+    } catch (error) {
+      this.#tell(error);
+    }
+  }
+
+  /** What one client's queue refuses stays in the outbox and holds back nothing else. */
+  async #forwardKept(results: readonly Published[]): Promise<void> {
     const byDestination = new Map<string, [Outgoing, ...Outgoing[]]>();
     for (const result of results) {
       const outgoing = this.#outgoing(result);
@@ -176,12 +196,13 @@ export class Forwarder {
   async #publish(results: readonly [Outgoing, ...Outgoing[]]): Promise<void> {
     const { redis, keys, partition, retentionMs, events, resultsQueue, webhookQueue } = this.#deps;
     const [{ queue, hasWebhook, record }] = results;
+    const { publishedChannel } = namesOf(redis);
     const jobs = (options: JobsOptions): { name: string; data: ResultEvent; opts: JobsOptions }[] =>
       results.map(({ type, event }) => ({ name: type, data: event, opts: { ...options, jobId: event.id } }));
     await Promise.all([
       resultsQueue(queue).addBulk(jobs(RESULT_JOB_OPTIONS)),
       hasWebhook ? webhookQueue(record.client).addBulk(jobs(WEBHOOK_JOB_OPTIONS)) : null,
-      redis.publish(PUBLISHED_CHANNEL, results.map(({ record }) => `${record.id}.${record.sequence}`).join(' ')),
+      redis.publish(publishedChannel, results.map(({ record }) => `${record.id}.${record.sequence}`).join(' ')),
       ...[...claimsByClient(results.filter(({ record }) => record.final)).values()].map((claims) =>
         claimsEnd(claims, retentionMs, redis),
       ),
@@ -204,6 +225,13 @@ export class Forwarder {
       error: asError(error),
     });
   }
+}
+
+/** Most often all of them. */
+function keptOf(results: readonly Published[], kept: readonly string[]): readonly Published[] {
+  if (kept.length === results.length) return results;
+  const ids = new Set(kept);
+  return results.filter(({ entryId }) => ids.has(entryId));
 }
 
 /** A client's claims are in one slot. */

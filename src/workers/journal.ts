@@ -6,9 +6,10 @@
 
 import { asError, EventBus } from '../events.ts';
 import { readBreaker } from '../producers/breaker-state.ts';
-import { newAttemptToken, type PartitionKeys, partitionKeys } from '../producers/job.ts';
+import { namesOf, newAttemptToken, type PartitionKeys } from '../producers/job.ts';
 import { RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import { ReplicatedWrites } from '../redis/replication.ts';
 import { Script } from '../redis/script.ts';
 import type { Heard } from './breaker.ts';
 import type { AttemptOutcome, BreakerSettings, Health } from './breaker-policy.ts';
@@ -27,19 +28,28 @@ import { decide, type Evidence, type Policy, type Verdict } from './decide.ts';
 
 /** A worker whose heartbeat is older than this is dead to the others; its attempts become unknown, never sent again. */
 export const HEARTBEAT_LIFE_MS = 6_000;
+/** As the configuration has it, where nothing is said. */
+const WAIT_MS = 200;
 /** Half of the workers' lockDuration: headers leave within it or not at all. */
 export const SEND_WITHIN_MS = 4_000;
 
 const serverFunction = new URL('./server.lua', import.meta.url);
 const beginScript = Script.fromFiles(serverFunction, new URL('./begin.lua', import.meta.url));
 const applyScript = Script.fromFiles(serverFunction, new URL('./apply.lua', import.meta.url));
-const beatScript = Script.fromFiles(serverFunction, new URL('./beat.lua', import.meta.url));
+const beatScript = Script.fromFiles(
+  serverFunction,
+  new URL('./replicas.lua', import.meta.url),
+  new URL('./beat.lua', import.meta.url),
+);
 const openScript = Script.fromFiles(serverFunction, new URL('./open.lua', import.meta.url));
 const askScript = Script.fromFiles(new URL('./ask.lua', import.meta.url));
+const keptScript = Script.fromFiles(new URL('./kept.lua', import.meta.url));
 const assertScript = Script.fromFiles(new URL('./assert.lua', import.meta.url));
 
 /** How often a worker says that it lives; also how exactly the end of an old server is known. */
 export const BEAT_MS = 1_000;
+/** With `auto`, a server that has lost its replicas is waited on for so long: it may be one whose place another has taken. */
+export const REPLICAS_GONE_AFTER_MS = 15_000;
 /** Whoever meets a journal that is recovering comes back after this. */
 export const RECOVERING_AGAIN_MS = 1_000;
 
@@ -56,6 +66,10 @@ export interface JournalSettings {
   readonly lossWindowMs: number;
   /** How long live workers are given to write back what they know. */
   readonly recoverMs: number;
+  /** Replicas that must have the beginning of an attempt before its code is sent; `auto`: one, where there are any. */
+  readonly waitReplicas?: number | 'auto';
+  readonly waitMs?: number;
+  readonly replicasGoneAfterMs?: number;
 }
 
 export type Beat =
@@ -140,13 +154,25 @@ export class Journal {
   /** The server that answered the last beat, and the one that was told what this process knows; null before the first. */
   #server: string | null = null;
   #toldServer: string | null = null;
+  readonly #replicated: ReplicatedWrites;
+  /** Of the server of the last beat: whether it was ever seen with replicas, and since when it has none. */
+  #hadReplicas = false;
+  #withoutReplicasSince: number | null = null;
+  /** As last told of. */
+  #awaitedReplicas: number | null = null;
 
   constructor(redis: RedisConnection, settings: JournalSettings, worker: string, events: EventBus = new EventBus()) {
-    this.keys = partitionKeys(settings.partition);
+    this.keys = namesOf(redis).partitionKeys(settings.partition);
     this.#redis = redis;
     this.#settings = settings;
     this.#worker = worker;
     this.#events = events;
+    this.#replicated = new ReplicatedWrites({
+      redis,
+      waitMs: settings.waitMs ?? WAIT_MS,
+      onError: (error) =>
+        events.emit('machinery:failed', { where: `replicated writes of ${settings.partition}`, error }),
+    });
   }
 
   /** The time by the clock of Redis, to within a round trip. */
@@ -157,8 +183,8 @@ export class Journal {
   async begin(id: string): Promise<Beginning> {
     const { rateLimit, timeoutMs, policy, breaker } = this.#settings;
     const asked = performance.now();
-    const reply = (await beginScript.run(
-      this.#redis,
+    const { reply, replicas, wanted } = await this.#written(
+      beginScript,
       [
         this.keys.record(id),
         this.keys.due,
@@ -183,14 +209,19 @@ export class Journal {
         this.#toldServer ?? '',
         breaker?.enabled ? breaker.rampMs : '',
       ],
-    )) as [string, number, ...unknown[]];
-    const [outcome, now, third, fourth] = reply;
+    );
+    const [outcome, now, third, fourth] = reply as [string, number, ...unknown[]];
     this.#sawClock(now);
     switch (outcome) {
       case 'recovering':
         return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering', heldUntil: 0 };
       case 'begun':
         this.#remember(id, fourth as string[]);
+        if (replicas < wanted) {
+          this.#events.emit('replicas:missed', { partition: this.#settings.partition, of: 'begin', wanted, replicas });
+          const evidence = { from: 'not_sent', code: 'NOT_REPLICATED', remediable: true } as const;
+          return { is: 'evidence', evidence, record: this.#record(id, fourth) };
+        }
         // Counted from before the question was put, so the limit on our clock is never later than the one on Redis's.
         return { is: 'begun', record: this.#record(id, fourth), sendBefore: asked + (Number(third) - now) };
       case 'rate_limited':
@@ -222,6 +253,55 @@ export class Journal {
       default:
         throw new Error(`begin.lua answered with an outcome that the journal does not know: ${outcome}`);
     }
+  }
+
+  /**
+   * Which of these results may be said: where replicas are waited for, those that they have. What a failover would forget
+   * must not be said, for it may be decided once more and otherwise. Null: too few replicas have them yet.
+   */
+  async kept(entryIds: readonly string[]): Promise<readonly string[] | null> {
+    if (this.#wantedReplicas === 0) return entryIds;
+    const { partition } = this.#settings;
+    const args = [HEARTBEAT_LIFE_MS, ...entryIds];
+    const heartbeat = this.keys.heartbeat(this.#worker);
+    const { reply, replicas, wanted } = await this.#written(keptScript, [this.keys.outbox, heartbeat], args);
+    if (replicas >= wanted) return reply as string[];
+    this.#events.emit('replicas:missed', { partition, of: 'results', wanted, replicas });
+    return null;
+  }
+
+  /** Writes where replicas are waited for, and on the ordinary connection where none are. */
+  async #written(
+    script: Script,
+    keys: string[],
+    args: (string | number)[],
+  ): Promise<{ reply: unknown; replicas: number; wanted: number }> {
+    const wanted = this.#wantedReplicas;
+    if (wanted > 0) return { ...(await this.#replicated.run(script, keys, args, wanted)), wanted };
+    return { reply: await script.run(this.#redis, keys, args), replicas: 0, wanted };
+  }
+
+  /**
+   * With `auto`, one as soon as the server has replicas. One that has lost them is no other server for it: that may be a
+   * master whose place was taken while it could not be reached, and then no replica follows it any more.
+   */
+  get #wantedReplicas(): number {
+    const { waitReplicas = 0, replicasGoneAfterMs = REPLICAS_GONE_AFTER_MS } = this.#settings;
+    if (waitReplicas !== 'auto') return waitReplicas;
+    const since = this.#withoutReplicasSince;
+    return this.#hadReplicas && (since === null || performance.now() - since < replicasGoneAfterMs) ? 1 : 0;
+  }
+
+  #sawReplicas(server: string, replicas: number): void {
+    if (server !== this.#server) this.#hadReplicas = false;
+    if (replicas > 0) {
+      this.#hadReplicas = true;
+      this.#withoutReplicasSince = null;
+    } else this.#withoutReplicasSince ??= performance.now();
+    const awaited = this.#wantedReplicas;
+    if (awaited === this.#awaitedReplicas) return;
+    this.#awaitedReplicas = awaited;
+    this.#events.emit('replicas:awaited', { partition: this.#settings.partition, replicas: awaited });
   }
 
   /** `probe`: asked on behalf of the breaker, so also while it is open. */
@@ -278,17 +358,19 @@ export class Journal {
       this.#redis,
       [this.keys.epoch, this.keys.workers, this.keys.heartbeat(this.#worker), this.keys.asserted],
       [this.#worker, HEARTBEAT_LIFE_MS, this.#settings.recoverMs, this.#toldServer ?? ''],
-    )) as [string, number, string, string, string, string];
+    )) as [string, number, ...unknown[]];
     this.#sawClock(now);
     if (outcome === 'open') {
-      const [server] = more;
+      const [server, replicas] = more as [string, number];
+      this.#sawReplicas(server, replicas);
       this.#lastBeat = now;
       this.#server = server;
       this.#toldServer ??= server;
       if (this.#toldServer === server) this.#forgetSettledBefore(saidAt - this.#settings.lossWindowMs);
       return { is: 'open' };
     }
-    const [until, lostFrom, serverStartedAt, server] = more;
+    const [until, lostFrom, serverStartedAt, server, replicas] = more as [string, string, string, string, number];
+    this.#sawReplicas(server, replicas);
     this.#server = server;
     return {
       is: 'recovering',
@@ -306,6 +388,11 @@ export class Journal {
     if (this.mustAssert) await this.assertKnown();
     await this.#redis.zrem(this.keys.workers, this.#worker);
     await this.#redis.del(this.keys.heartbeat(this.#worker));
+  }
+
+  /** Lets go of what it has opened itself. */
+  close(): void {
+    this.#replicated.close();
   }
 
   /** The server of the last beat has not heard from this process what it has begun. */

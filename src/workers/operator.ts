@@ -5,7 +5,7 @@
  */
 import { Queue } from 'bullmq';
 import { asError, EventBus } from '../events.ts';
-import { type PartitionKeys, partitionKeys, type VerificationJob } from '../producers/job.ts';
+import { namesOf, type PartitionKeys, type VerificationJob } from '../producers/job.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import type { Facts } from './change.ts';
@@ -106,7 +106,7 @@ export class Operator {
       const moved = (await known.journal.read(id)) ?? record;
       return saidBefore(moved, action, facts) ?? refusedBecause(this.refusal(moved, action));
     }
-    const keys = partitionKeys(partition);
+    const keys = namesOf(this.#redis).partitionKeys(partition);
     await this.#audit(keys, { id, action, ...facts, verdict: verdict.do });
     if (verdict.do === 'await' && verdict.inquireInMs !== null) await this.#ask(keys, id, verdict.inquireInMs);
     return { is: 'done', again: false };
@@ -123,7 +123,7 @@ export class Operator {
 
   async #hold(partition: string, action: 'pause' | 'resume', by: string, because: string): Promise<Done> {
     if (!this.#partitions.has(partition)) return refusedBecause(`providers: ${partition} is not configured here`);
-    const keys = partitionKeys(partition);
+    const keys = namesOf(this.#redis).partitionKeys(partition);
     return await this.#withQueue(keys, keys.queue, async (queue): Promise<Done> => {
       if ((await queue.isPaused()) === (action === 'pause')) return { is: 'done', again: true };
       // First, for nothing else remembers who did it.

@@ -5,7 +5,7 @@
  */
 import { Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
-import { partitionKeys, resultsPrefix, webhookQueueName, webhookQueuePrefix } from '../producers/job.ts';
+import { namesOf, webhookQueueName } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';
 
@@ -47,6 +47,7 @@ export class Retention {
   constructor(settings: RetentionSettings, deps: RetentionDependencies) {
     this.#settings = settings;
     this.#deps = deps;
+    const { partitionKeys, resultsPrefix, webhookQueuePrefix } = namesOf(deps.redis);
     const queueOf = (name: string, prefix: string): Queue => {
       const queue = new Queue(name, { connection: deps.redis, prefix, skipMetasUpdate: true });
       queue.on('error', (error) => this.#tell(error));
@@ -83,7 +84,7 @@ export class Retention {
     const { redis, partitions } = this.#deps;
     try {
       for (const partition of partitions) {
-        const { workers, epoch, audit } = partitionKeys(partition);
+        const { workers, epoch, audit } = namesOf(redis).partitionKeys(partition);
         await script.run(redis, [workers, epoch, audit], [GONE_AFTER_MS + lossWindowMs, auditMs]);
       }
       for (const queue of this.#ofPartitions) await queue.clean(failedJobsMs, 0, 'failed');

@@ -7,7 +7,7 @@ import { createHmac } from 'node:crypto';
 import { type Job, type JobsOptions, Queue, UnrecoverableError, Worker } from 'bullmq';
 import { type Dispatcher, Pool } from 'undici';
 import type { EventBus, WebhookOutcome } from '../events.ts';
-import { webhookQueueName, webhookQueuePrefix } from '../producers/job.ts';
+import { namesOf, webhookQueueName } from '../producers/job.ts';
 import type { ResultEvent } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import type { Secret } from '../secret.ts';
@@ -86,7 +86,7 @@ export class WebhookSender {
     this.#timeoutMs = timeoutMs;
     this.#key = Buffer.from(settings.secret.reveal().slice('whsec_'.length), 'base64');
     this.#pool = new Pool(new URL(settings.url).origin, { connections: CONCURRENCY, pipelining: 1, connect });
-    const options = { connection: redis, prefix: webhookQueuePrefix(client) };
+    const options = { connection: redis, prefix: namesOf(redis).webhookQueuePrefix(client) };
     this.#queue = new Queue(webhookQueueName(client), options);
     this.#worker = new Worker(webhookQueueName(client), async (job) => await this.#deliver(job), {
       ...options,

@@ -11,7 +11,7 @@ import {
   type CallbackJob,
   JOB_OPTIONS,
   jobSchema,
-  partitionKeys,
+  namesOf,
   partitionOf,
   type VerificationJob,
 } from '../producers/job.ts';
@@ -50,6 +50,9 @@ export interface PartitionSettings {
   readonly retentionMs: number;
   readonly lossWindowMs: number;
   readonly recoverMs: number;
+  readonly waitReplicas?: number | 'auto';
+  readonly waitMs?: number;
+  readonly replicasGoneAfterMs?: number;
   readonly tls?: NonNullable<TransportSettings['tls']>;
   readonly proxy?: NonNullable<TransportSettings['proxy']>;
 }
@@ -107,7 +110,7 @@ export class PartitionWorker {
   constructor(settings: PartitionSettings, deps: WorkerDependencies) {
     const { name: partition, provider, retentionMs, lossWindowMs } = settings;
     const { redis, events } = deps;
-    const keys = partitionKeys(partition);
+    const keys = namesOf(redis).partitionKeys(partition);
     this.#partition = partition;
     this.#closeLimitMs = settings.timeoutMs + CLOSE_GRACE_MS;
     this.#events = events;
@@ -133,6 +136,7 @@ export class PartitionWorker {
       client: deps.client,
       resultsQueue: deps.resultsQueue,
       webhookQueue: deps.webhookQueue,
+      kept: async (entryIds) => await this.journal.kept(entryIds),
     });
     const sessions = new Sessions({
       partition,
@@ -282,6 +286,7 @@ export class PartitionWorker {
     await endsWithin(this.#closeLimitMs, this.#forwarder.close());
     await this.#transport.close();
     if (settled) await this.journal.leave();
+    this.journal.close();
     await Promise.all([this.#verificationQueue.close(), this.#inquiryQueue.close()]);
   }
 
@@ -396,6 +401,9 @@ export function journalSettings(
     retentionMs: settings.retentionMs,
     lossWindowMs: settings.lossWindowMs,
     recoverMs: settings.recoverMs,
+    ...(settings.waitReplicas === undefined ? {} : { waitReplicas: settings.waitReplicas }),
+    ...(settings.waitMs === undefined ? {} : { waitMs: settings.waitMs }),
+    ...(settings.replicasGoneAfterMs === undefined ? {} : { replicasGoneAfterMs: settings.replicasGoneAfterMs }),
   };
 }
 

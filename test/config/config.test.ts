@@ -463,6 +463,36 @@ describe('a fault says its key, what was expected and what came', () => {
       minimal({ redis: { url: 'redis://a', cluster: ['a:1'] } }),
       'redis: must have exactly one of url, cluster and sentinels',
     ],
+    [
+      'a user of Redis without a password',
+      minimal({ redis: { cluster: ['a:1'], username: 'otp' } }),
+      'redis.username: must go with a password, got "otp"',
+    ],
+    [
+      'two passwords of Redis',
+      minimal({ redis: { url: 'redis://:canary@a', password: 'canary' } }),
+      'redis.password: must not be here: the url has one already, got text',
+    ],
+    [
+      'TLS for a url that speaks none',
+      minimal({ redis: { url: 'redis://a', tls: {} } }),
+      'redis.tls: must go with a url that begins with rediss://',
+    ],
+    [
+      'a password of sentinels that are not there',
+      minimal({ redis: { cluster: ['a:1'], sentinelPassword: 'canary' } }),
+      'redis.sentinelPassword: must go with sentinels, got text',
+    ],
+    [
+      'a prefix with a dash',
+      minimal({ redis: { cluster: ['a:1'], namePrefix: 'north-west' } }),
+      'redis.namePrefix: must be 1 to 20 of a-z and 0-9, got "north-west"',
+    ],
+    [
+      'a prefix that names begin with anyhow',
+      minimal({ redis: { cluster: ['a:1'], namePrefix: 'otp' } }),
+      'redis.namePrefix: must be neither otp nor idem, with which the names begin, got "otp"',
+    ],
     ['no kind of Redis', minimal({ redis: {} }), 'redis: must have exactly one of url, cluster and sentinels'],
     [
       'sentinels without their group',

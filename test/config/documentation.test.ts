@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 import { z } from 'zod';
 import { bare, configSchema, loadConfig } from '../../src/config.ts';
 import { providers } from '../../src/providers/index.ts';
@@ -169,5 +170,22 @@ describe('the example', () => {
     const load = () => loadConfig({ file: `${files.path}/otp.yaml`, environment: {} });
     expect(load).toThrow(/clients\[0\]\.apiKey: the environment variable SHOP_API_KEY is not set/);
     expect(load).toThrow(/providers\.ayoconnect\.credentials\.privateKey: the file .*private-key\.pem cannot be read/);
+  });
+});
+
+describe('the examples of docs/redis.md', () => {
+  const examples = [...read('redis.md').matchAll(/```yaml\n(redis:\n[\s\S]*?)```/g)].map(([, text = '']) => text);
+
+  it.each(examples)('%s', (text) => {
+    using files = folder({ 'redis-ca.pem': '', 'otp.pem': '', 'otp.key': '' });
+    const environment = { REDIS_PASSWORD: 'one password', SENTINEL_PASSWORD: 'another password' };
+    const { redis } = parse(text) as { redis: Record<string, unknown> };
+    const config = load(minimal({ redis }), environment, { baseDir: files.path });
+    expect(Object.keys(config.redis ?? {}).toSorted()).toEqual(Object.keys(redis).toSorted());
+    expect(config.warnings).toEqual([]);
+  });
+
+  it('are one of each kind, and one with a prefix', () => {
+    expect(examples).toHaveLength(4);
   });
 });

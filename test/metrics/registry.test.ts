@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { EventBus } from '../../src/events.ts';
 import { collectClocks } from '../../src/metrics/clocks.ts';
 import { collectDepths } from '../../src/metrics/depths.ts';
+import { collectAwaitedReplicas } from '../../src/metrics/redis-server.ts';
 import { createMetrics, METRICS, type MetricDefinition } from '../../src/metrics/registry.ts';
 import { declareSettings } from '../../src/metrics/settings.ts';
 
@@ -17,6 +18,7 @@ function everything(options?: { ofTheProcess: boolean }): Registry {
     read: async () => ({ complete: true, queues: new Map(), partitions: new Map(), server: null }),
   });
   collectClocks(registry, new EventBus());
+  collectAwaitedReplicas(registry, new EventBus());
   declareSettings(registry, { partitions: [], queues: [], replicasWanted: 0 });
   return registry;
 }
@@ -55,7 +57,7 @@ describe('the table of metrics', () => {
 
   it('has no label that could hold an id', () => {
     const closed =
-      'provider operation otp transaction reason because call wire cause queue kind state type code outcome client limit bounded'.split(
+      'provider operation otp transaction reason because call wire cause queue kind state type code outcome client limit bounded of'.split(
         ' ',
       );
     for (const { labels } of definitions) for (const label of labels) expect(closed).toContain(label);

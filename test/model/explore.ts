@@ -1,4 +1,5 @@
 /** Every interleaving, level by level, so that the first trace to a violation is a shortest one. */
+import type { Redis } from 'ioredis';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { digestOf } from './digest.ts';
@@ -81,7 +82,8 @@ export async function withLanes<T>(
 }
 
 /** Whatever the lanes ask for in one turn goes out in one write, and is answered in one. */
-function writeOnceATurn({ stream }: RedisConnection): void {
+function writeOnceATurn(connection: RedisConnection): void {
+  const { stream } = connection as Redis;
   const write = stream.write.bind(stream) as (...given: unknown[]) => boolean;
   let corked = false;
   stream.write = ((...given: unknown[]) => {

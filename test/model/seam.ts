@@ -68,6 +68,7 @@ export class Seam {
     const text = this.#mutate(source)
       .replaceAll(`redis.call('TIME')`, 'modelTime()')
       .replace(/local function currentServer\(\)[\s\S]*?\nend/, OWN_SERVER)
+      .replace(/local function replicasAtHand\(\)[\s\S]*?\nend/, 'local function replicasAtHand() return 0 end')
       .replace(/string\.match\(redis\.call\('INFO', 'server'\), 'uptime_in_seconds:\(%d\+\)'\)/, 'modelUptime()');
     if (/redis\.call\('(TIME|INFO)'/.test(text))
       throw new Error(`a script asks Redis for more than the test gives:\n${text}`);

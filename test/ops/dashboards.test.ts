@@ -404,7 +404,7 @@ function expectations({ sandbox: { ledger }, answered, hooked }: World): Record<
       'last append': 1,
       'last snapshot': 1,
     },
-    'otp-queues | Replicas': { connected: 0, wanted: 0 },
+    'otp-queues | Replicas': { connected: 0, wanted: 0, 'waited for': 0, 'too late, 5 min': 0 },
 
     'otp-intake | Accepted in this time': { accepted: taken },
     'otp-intake | Failed': { failed: 0 },

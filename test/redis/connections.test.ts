@@ -1,5 +1,6 @@
 import { Queue, Worker } from 'bullmq';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { duplicateOf } from '../../src/redis/cluster.ts';
 import {
   type ConnectionProfile,
   checkRedis,
@@ -155,13 +156,29 @@ describe('a worker connection', () => {
   });
 });
 
-describe('settings that are not supported yet', () => {
+describe('a Cluster and a group of sentinels of which nobody answers', () => {
   it.each<[string, RedisSettings]>([
-    ['redis.cluster', { cluster: ['127.0.0.1:7000'] }],
-    ['redis.sentinels', { sentinels: ['127.0.0.1:26379'], name: 'otp' }],
-  ])('%s is refused by name', (name, settings) => {
-    expect(() => connection(settings, 'worker')).toThrow(`${name} is not supported yet`);
-  });
+    ['redis.cluster', { cluster: ['127.0.0.1:1'] }],
+    ['redis.sentinels', { sentinels: ['127.0.0.1:1'], name: 'otp' }],
+  ])(
+    '%s is complained of, and ends when it is told to, between two tries and as a duplicate too',
+    async (_, settings) => {
+      const { redis, onError } = connection(settings, 'worker');
+      await vi.waitFor(() => expect(onError).toHaveBeenCalled());
+      const duplicate = duplicateOf(redis, {});
+      duplicate.on('error', () => {});
+      for (const each of [redis, duplicate]) {
+        const ended = new Promise((done) => each.once('end', done));
+        // Sentinels are asked again and again while the connection itself is still at its first try.
+        await vi.waitUntil(() => each.status === ('cluster' in settings ? 'reconnecting' : 'connecting'), {
+          interval: 1,
+        });
+        each.disconnect();
+        await ended;
+      }
+      expect(onError).toHaveBeenCalled();
+    },
+  );
 });
 
 describe('the check of a server', () => {

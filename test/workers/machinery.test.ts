@@ -11,6 +11,7 @@ import {
   webhookQueueName,
   webhookQueuePrefix,
 } from '../../src/producers/job.ts';
+import { duplicateOf } from '../../src/redis/cluster.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
 import { Forwarder, type ForwarderDependencies } from '../../src/workers/forwarder.ts';
@@ -62,6 +63,7 @@ function forwarderOf(given: Partial<ForwarderDependencies> = {}): {
     keys,
     redis,
     now: Date.now,
+    kept: async (entryIds) => entryIds,
     retentionMs: 60_000,
     events,
     client: () => ({ sealedToClient: false, hasWebhook: false }),
@@ -108,7 +110,7 @@ describe('a result', () => {
   });
 
   test('is told to those who wait for it', async () => {
-    const listener = redis.duplicate();
+    const listener = duplicateOf(redis, {});
     const heard: string[] = [];
     await listener.subscribe(PUBLISHED_CHANNEL);
     listener.on('message', (_, message) => heard.push(message));

@@ -198,7 +198,7 @@ export const queues: Screen = {
         stat({
           title: 'Replicas',
           means:
-            'Connected ones, and those that journal.waitReplicas asks for (0 with auto). Fewer than wanted: a failover may lose writes.',
+            'Connected ones, those that journal.waitReplicas asks for, those that codes wait for now, and how often too few were in time. Fewer than wanted: a failover may lose writes.',
           runbooks: ['redis-replicas'],
           unit: 'short',
           decimals: 0,
@@ -206,6 +206,8 @@ export const queues: Screen = {
           queries: [
             { expr: 'max(otp_redis_replicas)', legend: 'connected' },
             { expr: 'max(otp_redis_replicas_wanted)', legend: 'wanted' },
+            { expr: 'min(otp_replicas_awaited)', legend: 'waited for' },
+            { expr: 'sum(increase(otp_replicas_missed_total[5m]))', legend: 'too late, 5 min' },
           ],
         }),
         graph({

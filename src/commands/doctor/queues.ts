@@ -2,7 +2,7 @@
 import type { Config, Partition } from '../../config.ts';
 import { queuesOf } from '../../main-settings.ts';
 import { DepthReader, type Depths, type PartitionDepth, type QueueDepth, watchingQueue } from '../../metrics/depths.ts';
-import { partitionKeys, webhookQueueName } from '../../producers/job.ts';
+import { namesOf, queueNames, webhookQueueName } from '../../producers/job.ts';
 import type { RedisConnection } from '../../redis/connections.ts';
 import { counted, duration, type Finding, fault, ok, warning } from './finding.ts';
 
@@ -26,7 +26,7 @@ export async function readTraffic(redis: RedisConnection, config: Config): Promi
   // BullMQ would print its own words about the server, once for each queue.
   Object.assign(redis.options, { skipVersionCheck: true });
   const queues = queuesOf(config).map(({ name, prefix }) => watchingQueue(name, prefix, redis, () => {}));
-  const partitions = config.partitions.map(({ name }) => ({ name, keys: partitionKeys(name) }));
+  const partitions = config.partitions.map(({ name }) => ({ name, keys: namesOf(redis).partitionKeys(name) }));
   try {
     let depths = await new DepthReader({ redis, queues, partitions }).read();
     // A scrape has a second, a person has more.
@@ -44,11 +44,11 @@ export async function readTraffic(redis: RedisConnection, config: Config): Promi
 
 export function checkPartitionQueues(
   partition: Partition,
-  file: string | null,
+  { file, redis }: Pick<Config, 'file' | 'redis'>,
   { depths, inReview }: Traffic,
 ): Finding[] {
   const { name, otpLifetimeMs, inquiry } = partition;
-  const keys = partitionKeys(name);
+  const keys = namesOf(redis).partitionKeys(name);
   const depth = depths.queues.get(keys.queue);
   const work = depth === undefined ? 0 : open(depth);
   const proof = depths.partitions.get(name);
@@ -138,7 +138,7 @@ export function checkResultQueues(config: Config, { depths }: Traffic): Finding[
   const webhooks = new Map(config.results.webhooks.map(({ client }) => [webhookQueueName(client), client]));
   const ofPartitions = new Set(
     config.partitions.flatMap(({ name }) => {
-      const { queue, inquiryQueue, callbackQueue } = partitionKeys(name);
+      const { queue, inquiryQueue, callbackQueue } = queueNames(name);
       return [queue, inquiryQueue, callbackQueue];
     }),
   );

@@ -1,7 +1,8 @@
-/** The server under everything: that it is fit, that it keeps what it is told, and that its clock is right. */
+/** The server under everything, or each master of a Cluster: that it is fit, that it keeps what it is told, and that its clock is right. */
 import type { Config } from '../../config.ts';
 import { readServer, type ServerState } from '../../metrics/redis-server.ts';
-import { checkRedis, type RedisConnection, redisWarnings } from '../../redis/connections.ts';
+import { mastersOf } from '../../redis/cluster.ts';
+import { checkRedis, type RedisConnection, redisWarnings, replicaWarnings } from '../../redis/connections.ts';
 import { clockFinding, type Finding, fault, ok, warning } from './finding.ts';
 
 export async function checkRedisServer(redis: RedisConnection, config: Config): Promise<Finding[]> {
@@ -10,7 +11,7 @@ export async function checkRedisServer(redis: RedisConnection, config: Config): 
     ...(await fitness(redis)),
     memory(state),
     ...(await persistence(redis, state, config)),
-    replication(state, config),
+    ...(await replication(redis, state, config)),
     await clock(redis),
   ].flatMap((finding) => finding ?? []);
 }
@@ -73,11 +74,17 @@ async function persistence(redis: RedisConnection, state: ServerState, config: C
   ].filter((finding) => finding !== null);
 }
 
+/** Of several servers the laxest counts. */
+const LAXEST = ['no', 'everysec', 'always'];
+
 /** Null where the server does not tell, as hosted ones do not. */
 async function fsyncFinding(redis: RedisConnection, config: Config): Promise<Finding | null> {
   const about = 'redis.persistence';
-  const answer = await redis.config('GET', 'appendfsync').catch(() => null);
-  const fsync = Array.isArray(answer) ? String(answer[1]) : undefined;
+  const answers = (await mastersOf(redis)).map(async (master) => {
+    const answer = await master.config('GET', 'appendfsync').catch(() => null);
+    return Array.isArray(answer) ? String(answer[1]) : undefined;
+  });
+  const [fsync] = (await Promise.all(answers)).toSorted((a, b) => LAXEST.indexOf(a ?? '') - LAXEST.indexOf(b ?? ''));
   if (fsync === 'no') {
     return warning(
       about,
@@ -95,29 +102,43 @@ async function fsyncFinding(redis: RedisConnection, config: Config): Promise<Fin
   return fsync === undefined ? null : ok(about, `its append-only file is on, appendfsync ${fsync}`);
 }
 
-function replication({ isMaster, replicas: connected }: ServerState, config: Config): Finding {
+async function replication(
+  redis: RedisConnection,
+  { isMaster, replicas: connected }: ServerState,
+  config: Config,
+): Promise<Finding[]> {
   const about = 'redis.replicas';
   if (!isMaster) {
-    return fault(about, 'this server is a replica: it refuses every write', 'set redis.url to the master');
+    return [fault(about, 'this server is a replica: it refuses every write', 'set redis.url to the master')];
   }
   const { waitReplicas } = config.journal;
   const wanted = waitReplicas === 'auto' ? 0 : waitReplicas;
   if (connected < wanted) {
-    return warning(
-      about,
-      `journal.waitReplicas is ${wanted}, and ${connected} are connected`,
-      'connect the replicas again, or set journal.waitReplicas to auto',
-    );
+    return [
+      warning(
+        about,
+        `journal.waitReplicas is ${wanted}, and ${connected} are connected: no code is sent`,
+        'connect the replicas again, or set journal.waitReplicas to auto',
+      ),
+    ];
+  }
+  const missing = await replicaWarnings(redis, config.journal);
+  if (missing.length > 0) {
+    const remedy = 'connect a replica to every master, and let journal.waitReplicas be auto or 1 (docs/redis.md)';
+    return missing.map((text) => warning(about, text, remedy));
   }
   const asWanted = waitReplicas === 'auto' ? 'waitReplicas auto' : `waitReplicas ${waitReplicas}`;
-  return ok(about, `${connected === 0 ? 'none' : connected} connected, and journal.${asWanted}`);
+  return [ok(about, `${connected === 0 ? 'none' : connected} connected, and journal.${asWanted}`)];
 }
 
 async function clock(redis: RedisConnection): Promise<Finding> {
-  const askedAt = Date.now();
-  const [seconds, micros] = await redis.time();
-  const skewMs = Number(seconds) * 1_000 + Number(micros) / 1_000 - (askedAt + Date.now()) / 2;
-  return clockFinding('redis.clock', skewMs, 'deadlines of codes are reckoned by it');
+  const skews = (await mastersOf(redis)).map(async (master) => {
+    const askedAt = Date.now();
+    const [seconds, micros] = await master.time();
+    return Number(seconds) * 1_000 + Number(micros) / 1_000 - (askedAt + Date.now()) / 2;
+  });
+  const [worstMs = 0] = (await Promise.all(skews)).toSorted((a, b) => Math.abs(b) - Math.abs(a));
+  return clockFinding('redis.clock', worstMs, 'deadlines of codes are reckoned by it');
 }
 
 function megabytes(bytes: number): string {

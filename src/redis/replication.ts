@@ -1,0 +1,126 @@
+/**
+ * Writes that must not be lost with the server they were made on. They travel on a connection of their own, because WAIT
+ * holds up whatever comes behind it on the same one: all that were asked for while the last WAIT was under way go out
+ * together, with one WAIT behind them.
+ *
+ * WAIT counts only what this connection itself has written. Where it broke in between, or the script wrote nothing, the
+ * answer is worth nothing: so what is sent here always writes, and a WAIT that did not come back counts as no replica.
+ */
+import type { ChainableCommander } from 'ioredis';
+import { duplicateOf } from './cluster.ts';
+import type { RedisConnection } from './connections.ts';
+import type { Script } from './script.ts';
+
+/** Beyond what the server may take for WAIT itself. */
+const SOCKET_GRACE_MS = 12_000;
+
+export interface Replicated {
+  readonly reply: unknown;
+  /** Replicas that have the write, as far as was waited for. */
+  readonly replicas: number;
+}
+
+interface Write {
+  readonly script: Script;
+  readonly keys: readonly string[];
+  readonly args: readonly (string | number)[];
+  readonly wanted: number;
+  /** The server has not this script yet: its text goes along. */
+  whole: boolean;
+  resolve(replicated: Replicated): void;
+  reject(error: Error): void;
+}
+
+export interface ReplicatedWritesOptions {
+  /** Says where the server is; the connection that is used is made when it is first needed. */
+  readonly redis: RedisConnection;
+  readonly waitMs: number;
+  readonly onError: (error: Error) => void;
+}
+
+/** All keys of one of these must be in one slot: it is one server that WAIT asks. */
+export class ReplicatedWrites {
+  readonly #options: ReplicatedWritesOptions;
+  #connection: RedisConnection | null = null;
+  #queue: Write[] = [];
+  #sending: Promise<void> | null = null;
+  #closed = false;
+
+  constructor(options: ReplicatedWritesOptions) {
+    this.#options = options;
+  }
+
+  async run(
+    script: Script,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+    wanted: number,
+  ): Promise<Replicated> {
+    return await new Promise((resolve, reject) => {
+      this.#queue.push({ script, keys, args, wanted, whole: false, resolve, reject });
+      this.#sending ??= this.#send().finally(() => {
+        this.#sending = null;
+      });
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#connection?.disconnect();
+  }
+
+  async #send(): Promise<void> {
+    await new Promise(setImmediate); // whatever else this turn asks for comes along
+    while (this.#queue.length > 0) {
+      const writes = this.#queue.splice(0);
+      try {
+        await this.#sendTogether(writes);
+      } catch (error) {
+        for (const write of writes) write.reject(error as Error);
+      }
+    }
+  }
+
+  async #sendTogether(writes: readonly Write[]): Promise<void> {
+    const connection = this.#open();
+    const pipeline: ChainableCommander = connection.pipeline();
+    for (const { script, keys, args, whole } of writes) script.addTo(pipeline, keys, args, whole);
+    pipeline.wait(Math.max(...writes.map(({ wanted }) => wanted)), this.#options.waitMs);
+    const answers = (await pipeline.exec()) ?? [];
+    const replicas = Number(answers[writes.length]?.[1] ?? 0);
+    let elsewhere: Write | null = null;
+    for (const [index, write] of writes.entries()) {
+      const [error, reply] = answers[index] ?? [new Error('the pipeline has no answer for it')];
+      if (error === null) write.resolve({ reply, replicas });
+      else if (error.message.startsWith('NOSCRIPT') && !write.whole)
+        this.#queue.push(Object.assign(write, { whole: true }));
+      else if (this.#closed || !mayBeSaidAgain(error)) write.reject(error);
+      else {
+        elsewhere = write;
+        this.#queue.push(write);
+      }
+    }
+    // An ordinary command follows the slot to where it is now, or waits for the server to come back; a pipeline does not.
+    if (elsewhere !== null) await connection.exists(elsewhere.keys[0] ?? '');
+  }
+
+  #open(): RedisConnection {
+    if (this.#closed) throw new Error('it is closed');
+    if (this.#connection) return this.#connection;
+    const { redis, waitMs, onError } = this.#options;
+    const connection = duplicateOf(redis, {
+      connectionName: 'otp-replicated',
+      socketTimeout: waitMs + SOCKET_GRACE_MS,
+    });
+    connection.on('error', onError);
+    this.#connection = connection;
+    return connection;
+  }
+}
+
+/** It was not carried out, or the connection broke; a script that is sent here does no harm when it is repeated. */
+function mayBeSaidAgain({ name, message }: Error): boolean {
+  return (
+    name !== 'ReplyError' || /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|LOADING|READONLY|MASTERDOWN|UNBLOCKED)\b/.test(message)
+  );
+}
