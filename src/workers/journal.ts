@@ -555,7 +555,7 @@ export class Journal {
         const heard =
           change.health === '' || ofBreaker.length === 0
             ? null
-            : readHeard(change.health, codeIn(evidence, facts), now, ofBreaker);
+            : readHeard(change.health, codeIn(evidence, facts), now, before.state, ofBreaker);
         return { verdict, before, published, heard };
       }
       const moved = readRecord(before.id, this.#settings.partition, asObject(current));
@@ -666,11 +666,14 @@ function mayBeAnother(field: string, value: string, id: string): boolean {
   return code.id !== id && code.outcome !== 'rejected' && code.outcome !== 'not_submitted';
 }
 
-/** What apply.lua says for the breaker. */
-function readHeard(health: Health, code: string, now: number, told: readonly unknown[]): Heard {
+/**
+ * What apply.lua says for the breaker. What failed before it could begin, for want of a token, is no attempt from earlier:
+ * half open, it is as good as one on trial.
+ */
+function readHeard(health: Health, code: string, now: number, state: State, told: readonly unknown[]): Heard {
   const [breaker, outcomes, trial] = told as [readonly string[], readonly string[], number];
   return {
-    ...{ health, code, now, trial: trial === 1, breaker: readBreaker(asObject(breaker)) },
+    ...{ health, code, now, trial: trial === 1 || state === 'queued', breaker: readBreaker(asObject(breaker)) },
     outcomes: outcomes.map((text): AttemptOutcome => {
       const [word, at] = text.split(' ');
       return { health: word === 'failed' ? 'failed' : 'good', at: Number(at) };

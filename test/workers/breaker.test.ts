@@ -223,6 +223,21 @@ describe('in the journal', () => {
     expect(await redis.hget(keys.breaker, 'trial')).toBe(second);
   });
 
+  test('half open, a token that cannot be had opens it again: without one nobody gets as far as a trial', async () => {
+    const { redis, journals, keys } = await startJournals();
+    const record = await journals[0]?.read(await seed(redis));
+    if (!record) throw new Error('not there');
+    await redis.hset(keys.breaker, halfOpen);
+    const evidence = { from: 'not_sent', code: 'TOKEN_HTTP_503', remediable: true, atProvider: true } as const;
+    const { heard } = (await journals[0]?.apply(record, evidence, {}, seal)) ?? {};
+    expect(heard).toMatchObject({
+      health: 'failed',
+      trial: true,
+      code: 'TOKEN_HTTP_503',
+      breaker: { is: 'half_open' },
+    });
+  });
+
   test('a note in the history of the one on trial does not end its trial', async () => {
     const { redis, journals, keys } = await startJournals();
     const id = await seed(redis);
