@@ -9,8 +9,9 @@ const AT_ONCE = 5_000;
 
 /** Copies the last verification that was put in, its record, its job and what leads to it, so many times. */
 const COPY = `
-local record, due, wait, job, of = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local record, due, jobs, job, of = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local from, count, deadline = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local score = string.format('%.0f', redis.call('ZRANGE', jobs, -1, -1, 'WITHSCORES')[2] + 1) -- behind the last one
 local fields, options = redis.call('HGETALL', record), redis.call('HGETALL', job)
 local prefix, jobPrefix = string.sub(record, 1, -33), string.sub(job, 1, -33)
 for index = from, from + count - 1 do
@@ -18,7 +19,7 @@ for index = from, from + count - 1 do
   redis.call('HSET', prefix .. hex, unpack(fields))
   redis.call('ZADD', due, deadline, 'cepta_' .. hex)
   redis.call('HSET', jobPrefix .. hex, unpack(options))
-  redis.call('LPUSH', wait, 'cepta_' .. hex)
+  redis.call('ZADD', jobs, score, 'cepta_' .. hex)
   redis.call('ZADD', of .. hex, 0, 'cepta_' .. hex)
 end
 `;
@@ -26,11 +27,11 @@ end
 async function putBehind(house: House, count: number): Promise<void> {
   const redis = new Redis(house.store);
   try {
-    const [[id] = ['']] = [await redis.zrange('{otp-cepta}:due', '0', '0')];
+    const [id] = await redis.zrange('{otp-cepta}:due', '0', '0');
     const keys = [
       `{otp-cepta}:v:${id}`,
       '{otp-cepta}:due',
-      '{otp-cepta}:otp-cepta:wait',
+      '{otp-cepta}:otp-cepta:prioritized',
       `{otp-cepta}:otp-cepta:${id}`,
       '{otp-cepta}:of:bench:',
     ];
