@@ -160,22 +160,14 @@ function keysOf(partition: string, prefix: string): PartitionKeys {
 export const { partitionKeys, resultsPrefix, webhookQueuePrefix, claimKey, clientRateKey } = namesOf(undefined);
 export const PUBLISHED_CHANNEL = namesOf(undefined).publishedChannel;
 
-/** Options of every verification and inquiry job: gone when done, kept for a week when it was not ours to run. */
-export const JOB_OPTIONS = {
-  attempts: 1_000_000, // only our own machinery failing (Redis away) makes a job throw; it must come back
-  backoff: { type: 'fixed', delay: 1_000 },
-  removeOnComplete: true,
-  removeOnFail: { age: 7 * 24 * 3600, count: 1_000 },
-  stackTraceLimit: 1,
-} as const;
-
 /**
  * BullMQ puts a job that comes back from a delay behind the whole backlog, unless jobs have priorities: then those that
  * were in hand before come first (the lower the sooner).
  */
 export const FRESH_PRIORITY = 2;
 export const AGAIN_PRIORITY = 1;
-export const VERIFICATION_JOB_OPTIONS = { ...JOB_OPTIONS, priority: FRESH_PRIORITY } as const;
+/** Options are kept with each job, so all that is the same for all of them is said by the worker. */
+export const VERIFICATION_JOB_OPTIONS = { priority: FRESH_PRIORITY } as const;
 
 /** Options of a result: a consumer's failing handler is retried for some minutes, then the result stays visible as failed. */
 export const RESULT_JOB_OPTIONS = {

@@ -136,6 +136,8 @@ function configuration(port: number, password: string, options: RedisProcessOpti
     `appendfsync ${options.appendfsync ?? 'everysec'}`,
     'save ""', // the append-only file is the one truth; snapshots beside it would only cost
     'maxmemory-policy noeviction',
+    // A record with a longer value would be kept as a table of pointers, at twice the memory; a sealed code is longer than 64.
+    'hash-max-listpack-value 1024',
     'loglevel warning',
     ...(options.configuration ?? []),
   ];

@@ -5,7 +5,7 @@
  */
 import type { JobsOptions, Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
-import { JOB_OPTIONS, VERIFICATION_JOB_OPTIONS, type VerificationJob } from '../producers/job.ts';
+import { VERIFICATION_JOB_OPTIONS, type VerificationJob } from '../producers/job.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import type { Evidence } from './decide.ts';
 import { BEAT_MS, type Journal } from './journal.ts';
@@ -103,7 +103,7 @@ export class Sweeper {
         return await conclude(record, { from: 'owner_dead' });
       case 'awaiting':
         if (record.nextInquiryAt > 0) {
-          await this.#putBack(inquiries, JOB_OPTIONS, record, Math.max(0, record.nextInquiryAt - now));
+          await this.#putBack(inquiries, {}, record, Math.max(0, record.nextInquiryAt - now));
           return await journal.lookAgain(id, now + LOOK_AGAIN_MS);
         }
         if (!record.needsReview) return await conclude(record, { from: 'patience_over' });

@@ -9,7 +9,6 @@ import { asError, type EventBus } from '../events.ts';
 import {
   AGAIN_PRIORITY,
   type CallbackJob,
-  JOB_OPTIONS,
   jobSchema,
   namesOf,
   partitionOf,
@@ -76,6 +75,8 @@ const LOCK_DURATION_MS = 8_000;
 const STALLED_INTERVAL_MS = 3_000;
 /** An attempt may take its whole time-out, and its outcome a few tries to be written. */
 const CLOSE_GRACE_MS = 10_000;
+const SET_ASIDE_FOR = { age: 7 * 24 * 3600, count: 1_000 };
+const FAILED_AGAIN_MS = 1_000;
 /** An inquiry may start this much early: timers of two machines never agree to the millisecond. */
 const INQUIRY_GRACE_MS = 50;
 /** Inquiries wait on the provider, not on us; a few at a time are plenty at their low rate. */
@@ -218,15 +219,17 @@ export class PartitionWorker {
       maxStalledCount: Number.MAX_SAFE_INTEGER, // a job may stall for ever: the journal decides what that means
       maximumRateLimitDelay: 1_000, // else delayed jobs are promoted only every 30 s while the queue is limited
     };
+    // Gone when done; kept for a week when it was not ours to run.
+    const ofVerifications = { ...workerOptions, removeOnComplete: { count: 0 }, removeOnFail: SET_ASIDE_FOR };
     this.#verifications = new Worker<VerificationJob>(
       keys.queue,
       async (job, token) => await this.#run(job, token, async (id) => await attempt(id, spine)),
-      { ...workerOptions, concurrency: settings.concurrency, limiter: coarseGate(settings.rateLimit) },
+      { ...ofVerifications, concurrency: settings.concurrency, limiter: coarseGate(settings.rateLimit) },
     );
     this.#inquiries = new Worker<VerificationJob>(
       keys.inquiryQueue,
       async (job, token) => await this.#run(job, token, async (id) => await inquire(id, INQUIRY_GRACE_MS, spine)),
-      { ...workerOptions, concurrency: INQUIRY_CONCURRENCY, limiter: coarseGate(settings.inquiryRateLimit) },
+      { ...ofVerifications, concurrency: INQUIRY_CONCURRENCY, limiter: coarseGate(settings.inquiryRateLimit) },
     );
     const callbacks: CallbackDependencies = {
       ...{ partition, provider, journal: this.journal, redis, opener: deps.opener, events },
@@ -291,7 +294,7 @@ export class PartitionWorker {
   }
 
   async #run(job: Job<VerificationJob>, token: string | undefined, step: (id: string) => Promise<Next>): Promise<void> {
-    const next = await step(this.#idOf(job));
+    const next = await this.#step(this.#idOf(job), step);
     switch (next.do) {
       case 'finish':
         return;
@@ -306,6 +309,16 @@ export class PartitionWorker {
       await job.changePriority({ priority: AGAIN_PRIORITY });
     await job.moveToDelayed(next.at - this.journal.now() + Date.now(), token);
     throw new DelayedError();
+  }
+
+  /** Only our own machinery fails here, Redis away or out of memory: then the same is tried again. */
+  async #step(id: string, step: (id: string) => Promise<Next>): Promise<Next> {
+    try {
+      return await step(id);
+    } catch (error) {
+      this.#events.emit('machinery:failed', { where: `worker of ${this.#partition}, at ${id}`, error: asError(error) });
+      return { do: 'later', at: this.journal.now() + FAILED_AGAIN_MS };
+    }
   }
 
   /** The queue hands out nothing for so long; said once, however many jobs are told so. */
@@ -417,7 +430,7 @@ function probeTokenOf({ inquiry, operations: { verify } }: BoundProvider): Token
 export async function scheduleInquiry(queue: Queue<VerificationJob>, id: string, delayMs: number): Promise<void> {
   const waiting = await queue.getJob(id);
   if (!waiting) {
-    await queue.add('inquiry', { v: 1, id }, { ...JOB_OPTIONS, jobId: id, delay: delayMs });
+    await queue.add('inquiry', { v: 1, id }, { jobId: id, delay: delayMs });
   } else if (await waiting.isDelayed()) {
     await waiting.changeDelay(delayMs).catch(async (error: unknown) => {
       // Its time came in between: it is being run, and reads by itself when to ask next.

@@ -6,11 +6,11 @@ import { appRoutes } from '@bull-board/api/dist/routes.js';
 import { FlowProducer, Worker } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
-  JOB_OPTIONS,
   newVerificationId,
   partitionKeys,
   RESULTS_QUEUE,
   resultsPrefix,
+  VERIFICATION_JOB_OPTIONS,
 } from '../../src/producers/job.ts';
 import { AUTHORIZED, createWorld, type World } from './world.ts';
 
@@ -63,7 +63,7 @@ async function plant(): Promise<string[]> {
   await worker.close();
   plantedIds.push(`fails-${CANARY}`, `completes-${CANARY}`);
 
-  await queue.add('verify', { v: 1, id: ours }, { ...JOB_OPTIONS, jobId: ours });
+  await queue.add('verify', { v: 1, id: ours }, { ...VERIFICATION_JOB_OPTIONS, jobId: ours });
   await results.add(
     'otp.verification.settled',
     {
@@ -194,7 +194,7 @@ describe('Bull Board', () => {
         opts: { attempts: 1_000_000, jobId: ours, removeOnFail: { age: 604_800, count: 1_000 } },
         externalUrl: { href: `/verifications/${ours}` },
       },
-      status: 'waiting',
+      status: 'prioritized',
     });
     const event = await (await world.get(`/board/api/queues/otp-results/${result}`)).json();
     expect(event).toMatchObject({

@@ -6,7 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { type Job, type Queue, UnrecoverableError, Worker } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { JOB_OPTIONS, partitionKeys, type VerificationJob } from '../../src/producers/job.ts';
+import { partitionKeys, VERIFICATION_JOB_OPTIONS, type VerificationJob } from '../../src/producers/job.ts';
 import type { VerificationResource } from '../../src/producers/record.ts';
 import { type Sandbox, startSandbox, type TransactionView } from '../../src/sandbox/index.ts';
 import { bodyFor, type PartitionEntry, type Pipeline, startPipeline } from '../support/pipeline.ts';
@@ -74,7 +74,7 @@ class World implements AsyncDisposable {
     const jobs = Array.from({ length: times }, () => ({
       name: 'verify',
       data: { v: 1, id } as const,
-      opts: JOB_OPTIONS,
+      opts: VERIFICATION_JOB_OPTIONS,
     }));
     await this.queue.addBulk(jobs);
   }
@@ -174,7 +174,7 @@ describe.concurrent('a job', SLOWLY, () => {
     await world.expectPaidOnce(one);
 
     // Retried once more as it was: it is there again, and the verification has long been settled.
-    await world.queue.add('verify', { v: 1, id: one.id }, { ...JOB_OPTIONS, jobId: one.id });
+    await world.queue.add('verify', { v: 1, id: one.id }, { ...VERIFICATION_JOB_OPTIONS, jobId: one.id });
     await vi.waitUntil(() => world.prevented(one.id, 'settled') > 0, SOON);
     await world.expectPaidOnce(one);
   });
@@ -268,7 +268,7 @@ describe.concurrent('a job', SLOWLY, () => {
     await world.expectPaidOnce(one);
     expect(await world.queue.getJob(one.id)).toBeUndefined();
     for (let times = 1; times <= 3; times += 1) {
-      await world.queue.add('verify', { v: 1, id: one.id }, { ...JOB_OPTIONS, jobId: one.id });
+      await world.queue.add('verify', { v: 1, id: one.id }, { ...VERIFICATION_JOB_OPTIONS, jobId: one.id });
       await vi.waitUntil(() => world.prevented(one.id, 'settled') === times, SOON);
     }
     await world.expectPaidOnce(one);
@@ -276,7 +276,11 @@ describe.concurrent('a job', SLOWLY, () => {
 
   test('of a verification that nobody has accepted sends nothing', async () => {
     await using world = await World.start();
-    await world.queue.add('verify', { v: 1, id: `cepta_${randomUUID().replaceAll('-', '')}` }, JOB_OPTIONS);
+    await world.queue.add(
+      'verify',
+      { v: 1, id: `cepta_${randomUUID().replaceAll('-', '')}` },
+      VERIFICATION_JOB_OPTIONS,
+    );
     await world.drained();
     expect(world.pipeline.seen.filter(({ name }) => name === 'attempt:begun')).toEqual([]);
   });

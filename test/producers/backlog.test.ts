@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { backlogGuard } from '../../src/producers/backlog.ts';
-import { JOB_OPTIONS, newVerificationId } from '../../src/producers/job.ts';
+import { newVerificationId, VERIFICATION_JOB_OPTIONS } from '../../src/producers/job.ts';
 import { parseRequest, type VerificationRequest } from '../../src/producers/request.ts';
 import { demoRequest, PARTITIONS, startWorld } from './world.ts';
 
@@ -72,7 +72,7 @@ it('counts what waits in a real queue, delayed jobs too', async () => {
   const queue = world.queues.queue('demo');
   for (const delay of [0, 0, 60_000]) {
     const id = newVerificationId('demo');
-    await queue.add('verify', { v: 1, id }, { ...JOB_OPTIONS, jobId: id, delay });
+    await queue.add('verify', { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id, delay });
   }
   const turnAway = backlogGuard({
     queue: world.queues.queue,

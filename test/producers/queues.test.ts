@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { JOB_OPTIONS, newVerificationId } from '../../src/producers/job.ts';
+import { newVerificationId, VERIFICATION_JOB_OPTIONS } from '../../src/producers/job.ts';
 import { producerQueues } from '../../src/producers/queues.ts';
 import { connectRedis } from '../../src/redis/connections.ts';
 import { eventually, startWorld } from './world.ts';
@@ -11,7 +11,7 @@ it('has one queue for each partition, under the partition’s hash tag, and leav
   expect(world.queues.queue('demo')).toBe(queue);
   expect(world.queues.queue('other')).not.toBe(queue);
   const id = newVerificationId('demo');
-  await queue.add('verify', { v: 1, id }, { ...JOB_OPTIONS, jobId: id });
+  await queue.add('verify', { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id });
   expect(await world.redis.exists(`{otp-demo}:otp-demo:${id}`)).toBe(1);
   expect(await world.redis.hgetall('{otp-demo}:otp-demo:meta')).toEqual({ 'opts.maxLenEvents': '100' });
 });
@@ -20,7 +20,7 @@ it('refuses at once while Redis is away, also from the very first word, and work
   await using world = await startWorld();
   const add = async (): Promise<unknown> => {
     const id = newVerificationId('demo');
-    return await queues.queue('demo').add('verify', { v: 1, id }, { ...JOB_OPTIONS, jobId: id });
+    return await queues.queue('demo').add('verify', { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id });
   };
   await world.server.stop();
   const redis = connectRedis(world.server.url, 'producer', { onError: () => {} });
