@@ -191,7 +191,7 @@ describe('Bull Board', () => {
         id: ours,
         name: 'verify',
         data: { v: 1, id: ours },
-        opts: { attempts: 1_000_000, jobId: ours, removeOnFail: { age: 604_800, count: 1_000 } },
+        opts: { jobId: ours, priority: 2 },
         externalUrl: { href: `/verifications/${ours}` },
       },
       status: 'prioritized',
