@@ -27,6 +27,7 @@ import { createIntake } from './producers/intake.ts';
 import { namesOf, queueNames, webhookQueueName } from './producers/job.ts';
 import { openApi } from './producers/openapi.ts';
 import { producerQueues } from './producers/queues.ts';
+import { ReplicatedAcceptances } from './producers/replicated.ts';
 import type { PartitionProfile } from './producers/request.ts';
 import { Opener, publicKeySet, Sealer, type SealingKeySet } from './producers/sealing.ts';
 import { Waiting } from './producers/waiting.ts';
@@ -278,8 +279,14 @@ async function startIntake(
   const profiles = new Map<string, PartitionProfile>(config.partitions.map((partition) => [partition.name, partition]));
   const rates = new Map(config.partitions.map(({ name, rateLimit }) => [name, rateLimit]));
   const clientRates = new Map(config.clients.map(({ id, rateLimit }) => [id, rateLimit]));
+  const replicated = new ReplicatedAcceptances({
+    ...{ redis, waitReplicas: config.journal.waitReplicas, waitMs: config.journal.waitMs },
+    onError: (error) => events.emit('machinery:failed', { where: 'Redis (replicated acceptances)', error }),
+  });
+  closers.push(async () => replicated.close());
   const app = createIntake({
     redis,
+    replicated,
     sealer: await Sealer.create(codeKeys, { reuseEphemeralKey: config.sealing.reuseEphemeralKey }),
     events,
     partitions: profiles,

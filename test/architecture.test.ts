@@ -33,7 +33,7 @@ const ROOMS: Record<string, Room> = {
     because: 'a provider is pure functions over its wire; whoever sends, retries and records is behind it',
   },
   producers: {
-    knows: ['providers', 'secret', 'events', 'redis/script', 'redis/cluster'],
+    knows: ['providers', 'secret', 'events', 'redis/script', 'redis/cluster', 'redis/replication'],
     knowsTypesOf: ['redis'],
     because: 'a verification is put in without knowing who carries it out: the producers run where no worker is',
   },

@@ -50,6 +50,7 @@ async function relay({ database, config: file, pollMs, batch, json }: Options): 
     const relaying = relayOutbox(
       {
         ...{ databaseUrl, redis, pollMs, batchSize: batch },
+        ...{ waitReplicas: config.journal.waitReplicas, waitMs: config.journal.waitMs },
         partitions: new Map(config.partitions.map(({ name, definition }) => [name, definition])),
         clients: new Map(config.clients.map(({ id, providers }) => [id, providers])),
         onRelayed: (row, verification) => {

@@ -7,6 +7,7 @@ import { Client, DatabaseError } from 'pg';
 import { EventBus } from '../events.ts';
 import { admit } from '../producers/accept.ts';
 import { producerQueues } from '../producers/queues.ts';
+import { ReplicatedAcceptances } from '../producers/replicated.ts';
 import { within } from '../producers/time-limit.ts';
 import type { Provider } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
@@ -18,6 +19,9 @@ export interface RelayOptions {
   readonly databaseUrl: string;
   /** Of the `producer` profile; it belongs to the caller. */
   readonly redis: RedisConnection;
+  /** As `journal.waitReplicas` and `journal.waitMs`. */
+  readonly waitReplicas: number | 'auto';
+  readonly waitMs: number;
   /** The partitions that workers carry out, and what each offers. */
   readonly partitions: ReadonlyMap<string, Pick<Provider, 'operations'>>;
   /** The clients that may ask, with the partitions they may use; all of them when undefined. */
@@ -55,7 +59,9 @@ type Decision =
  */
 export async function relayOutbox(options: RelayOptions, signal: AbortSignal): Promise<void> {
   const queues = producerQueues(options.redis);
-  const admitting = { redis: options.redis, events: new EventBus(), queue: queues.queue };
+  const { redis, waitReplicas, waitMs } = options;
+  const replicated = new ReplicatedAcceptances({ redis, waitReplicas, waitMs, onError: () => {} });
+  const admitting = { redis, events: new EventBus(), queue: queues.queue, replicated };
   let failures = 0;
   try {
     while (!signal.aborted) {
@@ -83,6 +89,7 @@ export async function relayOutbox(options: RelayOptions, signal: AbortSignal): P
       }
     }
   } finally {
+    replicated.close();
     await queues.close().catch(() => {});
   }
 }

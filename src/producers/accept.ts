@@ -15,6 +15,7 @@ import { apiKeyDigest } from '../secret-hashes.ts';
 import { claimDone, claimIt, type RateLimit } from './claim.ts';
 import { namesOf, newVerificationId, VERIFICATION_JOB_OPTIONS, type VerificationJob } from './job.ts';
 import { readRecord, type VerificationRecord } from './record.ts';
+import type { ReplicatedAcceptances } from './replicated.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
 
@@ -52,6 +53,8 @@ export interface AcceptDependencies {
   readonly partitions: ReadonlyMap<string, PartitionProfile>;
   /** The verification queue of a partition, on a connection that fails fast. */
   queue(partition: string): Queue<VerificationJob>;
+  /** Where replicas are waited for. */
+  readonly replicated?: Pick<ReplicatedAcceptances, 'run'> | undefined;
   /** Why new work is turned away, or null. A repeated key gets its answer all the same. */
   turnAway?(request: VerificationRequest): Promise<{ readonly retryAfterMs: number } | null>;
   /** What a client may bring of new work, over all processes that ask. Without it, or with null, as much as it likes. */
@@ -184,7 +187,7 @@ export async function admit(
   draft: Draft,
   idempotencyKey: string,
   fingerprint: string,
-  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
+  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue' | 'replicated'>,
 ): Promise<Admission> {
   const claim = namesOf(deps.redis).claimKey(draft.client, idempotencyKey);
   const proposal = { key: claim, client: draft.client, fingerprint, id: draft.id, rate: null };
@@ -215,7 +218,7 @@ export async function admit(
 async function journal(
   claim: string,
   draft: Draft,
-  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue'>,
+  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue' | 'replicated'>,
 ): Promise<VerificationRecord | null> {
   const { id, partition, operation, client, reference } = draft;
   const keys = namesOf(deps.redis).partitionKeys(partition);
@@ -229,7 +232,10 @@ async function journal(
   const args = [id, draft.otpLifetimeMs, draft.expiresAt ?? '', JOB_SEEN_WITHIN_MS, FOUND_BY_REFERENCE_MS];
   for (const [field, value] of Object.entries(fields)) args.push(field, value);
   const recordKeys = [keys.record(id), keys.due, keys.ofReference(client, reference)];
-  const [now, expiresAt] = (await acceptScript.run(deps.redis, recordKeys, args)) as [number, number] | [];
+  const written = deps.replicated
+    ? await deps.replicated.run(partition, acceptScript, recordKeys, args)
+    : await acceptScript.run(deps.redis, recordKeys, args);
+  const [now, expiresAt] = written as [number, number] | [];
   await deps.queue(partition).add(operation, { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id });
   await claimDone(claim, deps.redis);
   if (now === undefined) return null;

@@ -12,6 +12,7 @@ import { type Acceptance, type AcceptingClient, acceptParsed } from './accept.ts
 import { producerQueues } from './queues.ts';
 import { readVerification } from './reading.ts';
 import { resourceOf, type VerificationResource } from './record.ts';
+import { ReplicatedAcceptances } from './replicated.ts';
 import {
   InvalidRequestError,
   idempotencyKeyProblem,
@@ -36,6 +37,9 @@ export interface ProducerOptions {
   readonly reuseEphemeralKey?: { readonly forMs: number; readonly messages: number };
   /** As the service knows them; `adapter` defaults to the partition's name, `otpLifetimeMs` to 300000. */
   readonly partitions: Readonly<Record<string, { readonly adapter?: string; readonly otpLifetimeMs?: number }>>;
+  /** As the service's `journal.waitReplicas` and `journal.waitMs`; `auto` and 200 by default. */
+  readonly waitReplicas?: number | 'auto';
+  readonly waitMs?: number;
   /** After this a Redis that has not answered counts as away; 1000 by default. */
   readonly timeLimitMs?: number;
   /** Faults of the connection, which mends itself; they are not told otherwise. */
@@ -90,6 +94,7 @@ export class AcceptanceUnknownError extends Error {
 }
 
 const TIME_LIMIT_MS = 1_000;
+const WAIT_MS = 200;
 
 const optionsSchema = z.looseObject({
   client: z.looseObject({ id: z.string().min(1), apiKey: z.string().min(1) }),
@@ -116,6 +121,8 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
 
   const redis = connect(options.redis, 'producer', { onError, name: 'otp-producer' });
   const queues = producerQueues(redis);
+  const { waitReplicas = 'auto', waitMs = WAIT_MS } = options;
+  const replicated = new ReplicatedAcceptances({ redis, waitReplicas, waitMs, onError });
   const sealer = Sealer.create(keySet, { reuseEphemeralKey: options.reuseEphemeralKey });
   sealer.catch(() => {}); // told by the first enqueue
   let closing: Promise<void> | null = null;
@@ -131,6 +138,7 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
       events: new EventBus(),
       partitions,
       queue: queues.queue,
+      replicated,
     });
     const acceptance = await within(timeLimitMs, accepting).catch((error: unknown): never => {
       if (error instanceof InvalidRequestError) throw error;
@@ -152,6 +160,7 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
   async function end(): Promise<void> {
     // What is on its way gets its answer; a Redis that is away gets no further wait.
     await within(timeLimitMs, Promise.all([queues.close(), redis.quit()])).catch(() => {});
+    replicated.close();
     redis.disconnect();
   }
   const close = (): Promise<void> => {

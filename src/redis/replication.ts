@@ -20,6 +20,43 @@ export interface Replicated {
   readonly replicas: number;
 }
 
+/** A server that has lost its replicas is waited on for so long: it may be one whose place another has taken. */
+const REPLICAS_GONE_AFTER_MS = 15_000;
+
+/**
+ * How many replicas must have a write. With `auto`, one as soon as the server has replicas. One that has lost them is no
+ * other server for it: that may be a master whose place was taken while it could not be reached, and then no replica
+ * follows it any more.
+ */
+export class WantedReplicas {
+  readonly #configured: number | 'auto';
+  readonly #goneAfterMs: number;
+  #server: string | null = null;
+  #hadReplicas = false;
+  #withoutReplicasSince: number | null = null;
+
+  constructor(configured: number | 'auto', goneAfterMs: number = REPLICAS_GONE_AFTER_MS) {
+    this.#configured = configured;
+    this.#goneAfterMs = goneAfterMs;
+  }
+
+  get count(): number {
+    if (this.#configured !== 'auto') return this.#configured;
+    const since = this.#withoutReplicasSince;
+    return this.#hadReplicas && (since === null || performance.now() - since < this.#goneAfterMs) ? 1 : 0;
+  }
+
+  /** What the server said of itself just now. */
+  saw(server: string, replicas: number): void {
+    if (server !== this.#server) this.#hadReplicas = false;
+    this.#server = server;
+    if (replicas > 0) {
+      this.#hadReplicas = true;
+      this.#withoutReplicasSince = null;
+    } else this.#withoutReplicasSince ??= performance.now();
+  }
+}
+
 interface Write {
   readonly script: Script;
   readonly keys: readonly string[];

@@ -9,7 +9,7 @@ import { readBreaker } from '../producers/breaker-state.ts';
 import { namesOf, newAttemptToken, type PartitionKeys } from '../producers/job.ts';
 import { RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
-import { ReplicatedWrites } from '../redis/replication.ts';
+import { ReplicatedWrites, WantedReplicas } from '../redis/replication.ts';
 import { Script } from '../redis/script.ts';
 import type { Heard } from './breaker.ts';
 import type { AttemptOutcome, BreakerSettings, Health } from './breaker-policy.ts';
@@ -33,12 +33,12 @@ const WAIT_MS = 200;
 /** Half of the workers' lockDuration: headers leave within it or not at all. */
 export const SEND_WITHIN_MS = 4_000;
 
-const serverFunction = new URL('./server.lua', import.meta.url);
+const serverFunction = new URL('../redis/server.lua', import.meta.url);
 const beginScript = Script.fromFiles(serverFunction, new URL('./begin.lua', import.meta.url));
 const applyScript = Script.fromFiles(serverFunction, new URL('./apply.lua', import.meta.url));
 const beatScript = Script.fromFiles(
   serverFunction,
-  new URL('./replicas.lua', import.meta.url),
+  new URL('../redis/replicas.lua', import.meta.url),
   new URL('./beat.lua', import.meta.url),
 );
 const openScript = Script.fromFiles(serverFunction, new URL('./open.lua', import.meta.url));
@@ -48,8 +48,6 @@ const assertScript = Script.fromFiles(new URL('./assert.lua', import.meta.url));
 
 /** How often a worker says that it lives; also how exactly the end of an old server is known. */
 export const BEAT_MS = 1_000;
-/** With `auto`, a server that has lost its replicas is waited on for so long: it may be one whose place another has taken. */
-export const REPLICAS_GONE_AFTER_MS = 15_000;
 /** Whoever meets a journal that is recovering comes back after this. */
 export const RECOVERING_AGAIN_MS = 1_000;
 
@@ -155,9 +153,7 @@ export class Journal {
   #server: string | null = null;
   #toldServer: string | null = null;
   readonly #replicated: ReplicatedWrites;
-  /** Of the server of the last beat: whether it was ever seen with replicas, and since when it has none. */
-  #hadReplicas = false;
-  #withoutReplicasSince: number | null = null;
+  readonly #wantedReplicas: WantedReplicas;
   /** As last told of. */
   #awaitedReplicas: number | null = null;
 
@@ -167,6 +163,7 @@ export class Journal {
     this.#settings = settings;
     this.#worker = worker;
     this.#events = events;
+    this.#wantedReplicas = new WantedReplicas(settings.waitReplicas ?? 0, settings.replicasGoneAfterMs);
     this.#replicated = new ReplicatedWrites({
       redis,
       waitMs: settings.waitMs ?? WAIT_MS,
@@ -260,7 +257,7 @@ export class Journal {
    * must not be said, for it may be decided once more and otherwise. Null: too few replicas have them yet.
    */
   async kept(entryIds: readonly string[]): Promise<readonly string[] | null> {
-    if (this.#wantedReplicas === 0) return entryIds;
+    if (this.#wantedReplicas.count === 0) return entryIds;
     const { partition } = this.#settings;
     const args = [HEARTBEAT_LIFE_MS, ...entryIds];
     const heartbeat = this.keys.heartbeat(this.#worker);
@@ -276,29 +273,14 @@ export class Journal {
     keys: string[],
     args: (string | number)[],
   ): Promise<{ reply: unknown; replicas: number; wanted: number }> {
-    const wanted = this.#wantedReplicas;
+    const wanted = this.#wantedReplicas.count;
     if (wanted > 0) return { ...(await this.#replicated.run(script, keys, args, wanted)), wanted };
     return { reply: await script.run(this.#redis, keys, args), replicas: 0, wanted };
   }
 
-  /**
-   * With `auto`, one as soon as the server has replicas. One that has lost them is no other server for it: that may be a
-   * master whose place was taken while it could not be reached, and then no replica follows it any more.
-   */
-  get #wantedReplicas(): number {
-    const { waitReplicas = 0, replicasGoneAfterMs = REPLICAS_GONE_AFTER_MS } = this.#settings;
-    if (waitReplicas !== 'auto') return waitReplicas;
-    const since = this.#withoutReplicasSince;
-    return this.#hadReplicas && (since === null || performance.now() - since < replicasGoneAfterMs) ? 1 : 0;
-  }
-
   #sawReplicas(server: string, replicas: number): void {
-    if (server !== this.#server) this.#hadReplicas = false;
-    if (replicas > 0) {
-      this.#hadReplicas = true;
-      this.#withoutReplicasSince = null;
-    } else this.#withoutReplicasSince ??= performance.now();
-    const awaited = this.#wantedReplicas;
+    this.#wantedReplicas.saw(server, replicas);
+    const awaited = this.#wantedReplicas.count;
     if (awaited === this.#awaitedReplicas) return;
     this.#awaitedReplicas = awaited;
     this.#events.emit('replicas:awaited', { partition: this.#settings.partition, replicas: awaited });

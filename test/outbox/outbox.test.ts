@@ -97,6 +97,7 @@ describe.skipIf(postgres === null)('a payment and its verification', { timeout: 
     const relaying = relayOutbox(
       {
         ...{ databaseUrl: url, redis, pollMs: 20, batchSize: 10, clients: new Map([[CLIENT.id, undefined]]) },
+        ...{ waitReplicas: 0, waitMs: 200 },
         partitions: new Map([...partitions].map(([name, { definition }]) => [name, definition])),
         ...given,
       },

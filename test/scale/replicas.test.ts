@@ -141,7 +141,7 @@ async function lineThatLosesAnAnswer(
 }
 
 test('a result that no replica has is not said, and is when one has it', async () => {
-  await using house = await startHouse({ waitReplicas: 1, waitMs: 100 });
+  await using house = await startHouse({ waitReplicas: 1, waitMs: 600 });
   const { pipeline, provider, servers } = house;
   provider.behave((socket) => {
     for (const replica of servers.replicas) replica.freeze();

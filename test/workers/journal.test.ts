@@ -129,7 +129,7 @@ describe('the right to send', () => {
 
   test('is told again to the one who holds it: an asking may be repeated when its answer was lost with the connection', async () => {
     const script = Script.fromFiles(
-      new URL('../../src/workers/server.lua', import.meta.url),
+      new URL('../../src/redis/server.lua', import.meta.url),
       new URL('../../src/workers/begin.lua', import.meta.url),
     );
     const id = await seed(redis);

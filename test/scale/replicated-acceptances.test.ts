@@ -1,0 +1,47 @@
+/** A verification is accepted when as many replicas as wanted have it: no failover forgets what was answered. */
+import { expect, test, vi } from 'vitest';
+import { createProducer, type Producer } from '../../src/index.ts';
+import { newKey } from '../../src/key-files.ts';
+import { claimKey, partitionKeys } from '../../src/producers/job.ts';
+import { startTestReplicas, type TestReplicas } from '../support/servers.ts';
+
+const CLIENT = { id: 'shop', apiKey: 'api-key-of-the-shop-in-the-test' };
+const BODY = { provider: 'cepta', otp: '012345', params: { transactionRef: 'TX1', paymentId: 'P', md: 'm' } };
+
+async function producerOf({ url }: TestReplicas, waitReplicas?: number | 'auto'): Promise<Producer> {
+  return createProducer({
+    ...{ client: CLIENT, redis: url, partitions: { cepta: {} }, waitMs: 100, timeLimitMs: 5_000 },
+    sealingKeys: { keys: [await newKey('otp')] },
+    ...(waitReplicas === undefined ? {} : { waitReplicas }),
+  });
+}
+
+test.each(['auto', 1] as const)('with waitReplicas %s', async (waitReplicas) => {
+  await using servers = await startTestReplicas();
+  await using producer = await producerOf(servers, waitReplicas);
+  const first = await producer.enqueue(BODY, { idempotencyKey: 'k-1' });
+  const [replica] = servers.replicas;
+  expect(await replica?.redis.exists(partitionKeys('cepta').record(first.id))).toBe(1);
+
+  replica?.freeze();
+  const second = { ...BODY, params: { ...BODY.params, transactionRef: 'TX2' } };
+  await expect(producer.enqueue(second, { idempotencyKey: 'k-2' })).rejects.toMatchObject({
+    name: 'AcceptanceUnknownError',
+  });
+  expect(await servers.master.redis.hget(claimKey('shop', 'k-2'), 'done')).toBeNull();
+
+  // The same key gives the one answer, once a replica has it.
+  replica?.thaw();
+  await servers.master.redis.hset(claimKey('shop', 'k-2'), 'at', Date.now() - 10_001);
+  const { id } = await vi.waitFor(async () => await producer.enqueue(second, { idempotencyKey: 'k-2' }), 10_000);
+  expect(await servers.master.redis.hget(claimKey('shop', 'k-2'), 'id')).toBe(id);
+  expect(await servers.master.redis.zcard(partitionKeys('cepta').due)).toBe(2);
+  expect(await replica?.redis.exists(partitionKeys('cepta').record(id))).toBe(1);
+});
+
+test('where there are none, auto waits for none', async () => {
+  await using servers = await startTestReplicas(0);
+  await using producer = await producerOf(servers);
+  await producer.enqueue(BODY, { idempotencyKey: 'k-1' });
+  expect(await servers.master.redis.info('commandstats')).not.toContain('cmdstat_wait:');
+});
