@@ -10,7 +10,7 @@ const BODY = { provider: 'cepta', otp: '012345', params: { transactionRef: 'TX1'
 
 async function producerOf({ url }: TestReplicas, waitReplicas?: number | 'auto'): Promise<Producer> {
   return createProducer({
-    ...{ client: CLIENT, redis: url, partitions: { cepta: {} }, waitMs: 100, timeLimitMs: 5_000 },
+    ...{ client: CLIENT, redis: url, partitions: { cepta: {} }, waitMs: 800, timeLimitMs: 5_000 },
     sealingKeys: { keys: [await newKey('otp')] },
     ...(waitReplicas === undefined ? {} : { waitReplicas }),
   });

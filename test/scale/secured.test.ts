@@ -51,7 +51,7 @@ test.skipIf(!hasOpenssl)('TLS with an own authority and a client certificate, an
     await redis.stop();
     rmSync(folder, { recursive: true, force: true });
   }
-});
+}, 60_000);
 
 /** The first thing that such a connection complains of. */
 async function refused(settings: RedisSettings): Promise<string> {
