@@ -27,7 +27,6 @@ import { createIntake } from './producers/intake.ts';
 import { namesOf, queueNames, webhookQueueName } from './producers/job.ts';
 import { openApi } from './producers/openapi.ts';
 import { producerQueues } from './producers/queues.ts';
-import { ReplicatedAcceptances } from './producers/replicated.ts';
 import type { PartitionProfile } from './producers/request.ts';
 import { Opener, publicKeySet, Sealer, type SealingKeySet } from './producers/sealing.ts';
 import { Waiting } from './producers/waiting.ts';
@@ -42,6 +41,7 @@ import {
   replicaWarnings,
 } from './redis/connections.ts';
 import { startEmbeddedRedis } from './redis/embedded.ts';
+import { Held } from './redis/held.ts';
 import { Secret } from './secret.ts';
 import { Operator } from './workers/operator.ts';
 import { refuseForgottenPartitions } from './workers/partitions.ts';
@@ -206,6 +206,7 @@ async function startWorkers(
     return new WebhookSender(webhook, { redis, events, connect: guard.connector() });
   });
   closers.push(async () => await Promise.all(senders.map((sender) => sender.close())));
+  const held = heldFor(config, redis, events, closers);
   const withWebhook = new Set(config.results.webhooks.map(({ client }) => client));
 
   // Names the process for people, and can never be another one's.
@@ -217,6 +218,7 @@ async function startWorkers(
       {
         redis,
         worker,
+        held,
         sealer,
         opener,
         events,
@@ -252,6 +254,18 @@ async function startWorkers(
   return workers;
 }
 
+function heldFor(
+  { journal: { waitReplicas, waitMs } }: Config,
+  redis: RedisConnection,
+  events: EventBus,
+  closers: (() => Promise<unknown>)[],
+): Held {
+  const onError = (error: Error): void => events.emit('machinery:failed', { where: 'Redis (held)', error });
+  const held = new Held({ redis, waitReplicas, waitMs, onError });
+  closers.push(async () => held.close());
+  return held;
+}
+
 /** Its modules are many: they are loaded only where they are asked for. */
 async function startTracing({ tracing: { endpoint, ...settings } }: Config, events: EventBus): Promise<Tracing | null> {
   if (endpoint === undefined) return null;
@@ -279,14 +293,10 @@ async function startIntake(
   const profiles = new Map<string, PartitionProfile>(config.partitions.map((partition) => [partition.name, partition]));
   const rates = new Map(config.partitions.map(({ name, rateLimit }) => [name, rateLimit]));
   const clientRates = new Map(config.clients.map(({ id, rateLimit }) => [id, rateLimit]));
-  const replicated = new ReplicatedAcceptances({
-    ...{ redis, waitReplicas: config.journal.waitReplicas, waitMs: config.journal.waitMs },
-    onError: (error) => events.emit('machinery:failed', { where: 'Redis (replicated acceptances)', error }),
-  });
-  closers.push(async () => replicated.close());
+  const held = heldFor(config, redis, events, closers);
   const app = createIntake({
     redis,
-    replicated,
+    held,
     sealer: await Sealer.create(codeKeys, { reuseEphemeralKey: config.sealing.reuseEphemeralKey }),
     events,
     partitions: profiles,

@@ -33,7 +33,7 @@ const ROOMS: Record<string, Room> = {
     because: 'a provider is pure functions over its wire; whoever sends, retries and records is behind it',
   },
   producers: {
-    knows: ['providers', 'secret', 'events', 'redis/script', 'redis/cluster', 'redis/replication'],
+    knows: ['providers', 'secret', 'events', 'redis/script', 'redis/cluster', 'redis/held'],
     knowsTypesOf: ['redis'],
     because: 'a verification is put in without knowing who carries it out: the producers run where no worker is',
   },
@@ -42,7 +42,7 @@ const ROOMS: Record<string, Room> = {
     because: 'the spine must not wait for, or fail by, anything that only watches it',
   },
   outbox: {
-    knows: ['producers', 'providers', 'secret', 'events'],
+    knows: ['producers', 'providers', 'secret', 'events', 'redis/held'],
     knowsTypesOf: ['redis'],
     because: 'it carries a table into the queues and opens nothing: whoever relays needs no worker',
   },

@@ -6,9 +6,9 @@ import { EventBus } from '../events.ts';
 import { readKeySet } from '../key-files.ts';
 import { accept } from '../producers/accept.ts';
 import { producerQueues } from '../producers/queues.ts';
-import { ReplicatedAcceptances } from '../producers/replicated.ts';
 import { publicKeySet, Sealer } from '../producers/sealing.ts';
 import { Waiting } from '../producers/waiting.ts';
+import { Held } from '../redis/held.ts';
 import { addExamples, CommandError, configOption, jsonOption, printJson, UsageError, withRedis } from './command.ts';
 import { readResource, summaryLine } from './verification.ts';
 
@@ -67,7 +67,7 @@ async function enqueue(options: EnqueueOptions): Promise<void> {
     const events = new EventBus();
     const waiting = new Waiting(redis, events);
     const { waitReplicas, waitMs } = config.journal;
-    const replicated = new ReplicatedAcceptances({ redis, waitReplicas, waitMs, onError: () => {} });
+    const held = new Held({ redis, waitReplicas, waitMs, onError: () => {} });
     try {
       const acceptance = await accept(client, options.idempotencyKey ?? randomUUID(), body, {
         redis,
@@ -75,7 +75,7 @@ async function enqueue(options: EnqueueOptions): Promise<void> {
         events,
         partitions: new Map(config.partitions.map((partition) => [partition.name, partition])),
         queue: queues.queue,
-        replicated,
+        held,
       });
       if (acceptance.kind !== 'accepted') {
         throw new CommandError(
@@ -98,7 +98,7 @@ async function enqueue(options: EnqueueOptions): Promise<void> {
       else console.log(summaryLine(resource));
     } finally {
       await waiting.close();
-      replicated.close();
+      held.close();
       await queues.close();
     }
   });

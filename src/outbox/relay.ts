@@ -7,10 +7,10 @@ import { Client, DatabaseError } from 'pg';
 import { EventBus } from '../events.ts';
 import { admit } from '../producers/accept.ts';
 import { producerQueues } from '../producers/queues.ts';
-import { ReplicatedAcceptances } from '../producers/replicated.ts';
 import { within } from '../producers/time-limit.ts';
 import type { Provider } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import { Held } from '../redis/held.ts';
 import { draftIn, type StoredRow } from './row.ts';
 import { MARK_DONE, MARK_REFUSED, TAKE } from './table.ts';
 
@@ -60,8 +60,8 @@ type Decision =
 export async function relayOutbox(options: RelayOptions, signal: AbortSignal): Promise<void> {
   const queues = producerQueues(options.redis);
   const { redis, waitReplicas, waitMs } = options;
-  const replicated = new ReplicatedAcceptances({ redis, waitReplicas, waitMs, onError: () => {} });
-  const admitting = { redis, events: new EventBus(), queue: queues.queue, replicated };
+  const held = new Held({ redis, waitReplicas, waitMs, onError: () => {} });
+  const admitting = { redis, events: new EventBus(), queue: queues.queue, held };
   let failures = 0;
   try {
     while (!signal.aborted) {
@@ -89,7 +89,7 @@ export async function relayOutbox(options: RelayOptions, signal: AbortSignal): P
       }
     }
   } finally {
-    replicated.close();
+    held.close();
     await queues.close().catch(() => {});
   }
 }

@@ -3,10 +3,7 @@
 -- ARGV: 1 id, 2 otp lifetime in ms, 3 deadline in Unix ms or '', 4 ms until the job must have been seen,
 --       5 ms for which it is found by its reference, 6.. field, value, field, value …
 -- Returns { now, deadline }, or nothing when the record exists
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('HSET', KEYS[1], 'v', '1') -- written once more, so that whoever waits for replicas waits for something
-  return {}
-end
+if redis.call('EXISTS', KEYS[1]) == 1 then return {} end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -9,13 +9,13 @@ import stringify from 'safe-stable-stringify';
 import type { EventBus } from '../events.ts';
 import type { Amount, Operation } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import type { Held } from '../redis/held.ts';
 import { Script } from '../redis/script.ts';
 import type { Secret } from '../secret.ts';
 import { apiKeyDigest } from '../secret-hashes.ts';
 import { claimDone, claimIt, type RateLimit } from './claim.ts';
 import { namesOf, newVerificationId, VERIFICATION_JOB_OPTIONS, type VerificationJob } from './job.ts';
 import { readRecord, type VerificationRecord } from './record.ts';
-import type { ReplicatedAcceptances } from './replicated.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
 
@@ -54,7 +54,7 @@ export interface AcceptDependencies {
   /** The verification queue of a partition, on a connection that fails fast. */
   queue(partition: string): Queue<VerificationJob>;
   /** Where replicas are waited for. */
-  readonly replicated?: Pick<ReplicatedAcceptances, 'run'> | undefined;
+  readonly held?: Pick<Held, 'demand' | 'during'> | undefined;
   /** Why new work is turned away, or null. A repeated key gets its answer all the same. */
   turnAway?(request: VerificationRequest): Promise<{ readonly retryAfterMs: number } | null>;
   /** What a client may bring of new work, over all processes that ask. Without it, or with null, as much as it likes. */
@@ -98,7 +98,7 @@ export async function acceptParsed(
   const rate = deps.rateLimit?.(client.id) ?? null;
   const [outcome, id] = await claimIt(
     { key: claim, client: client.id, fingerprint, id: newVerificationId(partition), rate },
-    deps.redis,
+    deps,
   );
   switch (outcome) {
     case 'mismatch':
@@ -187,11 +187,11 @@ export async function admit(
   draft: Draft,
   idempotencyKey: string,
   fingerprint: string,
-  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue' | 'replicated'>,
+  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue' | 'held'>,
 ): Promise<Admission> {
   const claim = namesOf(deps.redis).claimKey(draft.client, idempotencyKey);
   const proposal = { key: claim, client: draft.client, fingerprint, id: draft.id, rate: null };
-  const [outcome, id] = await claimIt(proposal, deps.redis);
+  const [outcome, id] = await claimIt(proposal, deps);
   switch (outcome) {
     case 'mismatch':
     case 'in_progress':
@@ -218,7 +218,7 @@ export async function admit(
 async function journal(
   claim: string,
   draft: Draft,
-  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue' | 'replicated'>,
+  deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue' | 'held'>,
 ): Promise<VerificationRecord | null> {
   const { id, partition, operation, client, reference } = draft;
   const keys = namesOf(deps.redis).partitionKeys(partition);
@@ -232,11 +232,9 @@ async function journal(
   const args = [id, draft.otpLifetimeMs, draft.expiresAt ?? '', JOB_SEEN_WITHIN_MS, FOUND_BY_REFERENCE_MS];
   for (const [field, value] of Object.entries(fields)) args.push(field, value);
   const recordKeys = [keys.record(id), keys.due, keys.ofReference(client, reference)];
-  const written = deps.replicated
-    ? await deps.replicated.run(partition, acceptScript, recordKeys, args)
-    : await acceptScript.run(deps.redis, recordKeys, args);
-  const [now, expiresAt] = written as [number, number] | [];
+  const [now, expiresAt] = (await acceptScript.run(deps.redis, recordKeys, args)) as [number, number] | [];
   await deps.queue(partition).add(operation, { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id });
+  await deps.held?.demand([keys.record(id)]);
   await claimDone(claim, deps.redis);
   if (now === undefined) return null;
   const traceparent = draft.head.traceparent ?? null;

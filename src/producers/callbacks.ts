@@ -8,6 +8,7 @@ import type { Queue } from 'bullmq';
 import type { EventBus } from '../events.ts';
 import type { BoundCallback, CallbackRequest } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import type { Held } from '../redis/held.ts';
 import type { CallbackJob } from './job.ts';
 import { type PartitionQueues, partitionQueues } from './queues.ts';
 import { type Opener, SealError, type Sealer } from './sealing.ts';
@@ -37,6 +38,8 @@ export interface ReceiveDependencies {
   readonly sealer: Sealer;
   readonly events: EventBus;
   readonly callbacks: CallbackEntrance;
+  /** Where replicas are waited for: one that they have not is not acknowledged, and the provider says it again. */
+  readonly held?: Pick<Held, 'during'> | undefined;
 }
 
 export type Receipt =
@@ -50,7 +53,7 @@ export async function receiveCallback(
   partition: string,
   callback: BoundCallback,
   request: CallbackRequest,
-  { redis, sealer, events, callbacks }: ReceiveDependencies,
+  { redis, sealer, events, callbacks, held }: ReceiveDependencies,
 ): Promise<Receipt> {
   if (!callback.authenticate(request)) {
     events.emit('callback:refused', { partition });
@@ -69,7 +72,9 @@ export async function receiveCallback(
   if (finishedOn !== null) await queue.remove(jobId);
   const receivedAt = Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000);
   const sealed = await sealer.seal({ partition, body: request.rawBody.toString('utf8') });
-  await queue.add('callback', { v: 1, receivedAt, sealed }, { ...CALLBACK_JOB_OPTIONS, jobId });
+  const store = async (): Promise<unknown> =>
+    await queue.add('callback', { v: 1, receivedAt, sealed }, { ...CALLBACK_JOB_OPTIONS, jobId });
+  await (held ? held.during(queue.toKey('meta'), store) : store());
   events.emit('callback:received', { partition, repeated });
   return { kind: 'stored', acknowledgement: callback.acknowledgement };
 }

@@ -3,6 +3,7 @@
  * kept of a request, is done when the verification can be carried out, and ends some time after its verification has.
  */
 import type { RedisConnection } from '../redis/connections.ts';
+import type { Held } from '../redis/held.ts';
 import { Script } from '../redis/script.ts';
 import { namesOf } from './job.ts';
 
@@ -37,13 +38,18 @@ const claimScript = Script.fromFiles(new URL('./claim.lua', import.meta.url));
 const doneScript = Script.fromFiles(new URL('./claim-done.lua', import.meta.url));
 const endsScript = Script.fromFiles(new URL('./claim-ends.lua', import.meta.url));
 
-export async function claimIt({ key, client, fingerprint, id, rate }: Claim, redis: RedisConnection): Promise<Claimed> {
+export async function claimIt(
+  { key, client, fingerprint, id, rate }: Claim,
+  { redis, held }: { readonly redis: RedisConnection; readonly held?: Pick<Held, 'demand'> | undefined },
+): Promise<Claimed> {
   const { max, perMs } = rate ?? { max: 0, perMs: 0 };
-  return (await claimScript.run(
+  const claimed = (await claimScript.run(
     redis,
     [key, namesOf(redis).clientRateKey(client)],
     [fingerprint, id, STALE_MS, UNFINISHED_MS, max, perMs],
   )) as Claimed;
+  if (claimed[0] === 'new' || claimed[0] === 'resume') await held?.demand([key]);
+  return claimed;
 }
 
 /** The verification is in the journal and its job in the queue: whoever repeats the request gets its answer. */

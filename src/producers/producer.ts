@@ -7,12 +7,12 @@ import { z } from 'zod';
 import { EventBus } from '../events.ts';
 import { providers } from '../providers/index.ts';
 import type { connectRedis, RedisSettings } from '../redis/connections.ts';
+import { Held } from '../redis/held.ts';
 import { Secret } from '../secret.ts';
 import { type Acceptance, type AcceptingClient, acceptParsed } from './accept.ts';
 import { producerQueues } from './queues.ts';
 import { readVerification } from './reading.ts';
 import { resourceOf, type VerificationResource } from './record.ts';
-import { ReplicatedAcceptances } from './replicated.ts';
 import {
   InvalidRequestError,
   idempotencyKeyProblem,
@@ -122,7 +122,7 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
   const redis = connect(options.redis, 'producer', { onError, name: 'otp-producer' });
   const queues = producerQueues(redis);
   const { waitReplicas = 'auto', waitMs = WAIT_MS } = options;
-  const replicated = new ReplicatedAcceptances({ redis, waitReplicas, waitMs, onError });
+  const held = new Held({ redis, waitReplicas, waitMs, onError });
   const sealer = Sealer.create(keySet, { reuseEphemeralKey: options.reuseEphemeralKey });
   sealer.catch(() => {}); // told by the first enqueue
   let closing: Promise<void> | null = null;
@@ -138,7 +138,7 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
       events: new EventBus(),
       partitions,
       queue: queues.queue,
-      replicated,
+      held,
     });
     const acceptance = await within(timeLimitMs, accepting).catch((error: unknown): never => {
       if (error instanceof InvalidRequestError) throw error;
@@ -160,7 +160,7 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
   async function end(): Promise<void> {
     // What is on its way gets its answer; a Redis that is away gets no further wait.
     await within(timeLimitMs, Promise.all([queues.close(), redis.quit()])).catch(() => {});
-    replicated.close();
+    held.close();
     redis.disconnect();
   }
   const close = (): Promise<void> => {

@@ -1,3 +1,3 @@
--- Which server holds this slot, and how many replicas it has at hand.
+-- How many replicas this slot's server has at hand.
 -- KEYS: 1 any key of the slot
-return { currentServer(), replicasAtHand() }
+return replicasAtHand()

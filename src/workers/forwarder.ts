@@ -13,6 +13,7 @@ import { namesOf, type PartitionKeys, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '
 import { type RawRecord, readRecord } from '../producers/record.ts';
 import { type ResultEvent, resultEventOf } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import type { Held } from '../redis/held.ts';
 import type { Published } from './journal.ts';
 import { WEBHOOK_JOB_OPTIONS } from './webhooks.ts';
 
@@ -34,6 +35,8 @@ export interface ForwarderDependencies {
   kept(entryIds: readonly string[]): Promise<readonly string[] | null>;
   /** In the outbox for so long, 10 s by default: whoever decided it could not forward it. */
   readonly abandonedMs?: number;
+  /** Where replicas are waited for. */
+  readonly held?: Pick<Held, 'during'> | undefined;
   /** By the clock of Redis. */
   now(): number;
   /** A client may have its own results queue, a key to which its details are sealed, and an endpoint to be told at. */
@@ -194,14 +197,19 @@ export class Forwarder {
 
   /** All of them go to the same places. */
   async #publish(results: readonly [Outgoing, ...Outgoing[]]): Promise<void> {
-    const { redis, keys, partition, retentionMs, events, resultsQueue, webhookQueue } = this.#deps;
+    const { redis, keys, partition, retentionMs, events, resultsQueue, webhookQueue, held } = this.#deps;
     const [{ queue, hasWebhook, record }] = results;
     const { publishedChannel } = namesOf(redis);
     const jobs = (options: JobsOptions): { name: string; data: ResultEvent; opts: JobsOptions }[] =>
       results.map(({ type, event }) => ({ name: type, data: event, opts: { ...options, jobId: event.id } }));
+    // Before it leaves the outbox: what a failover takes out of a queue is published once more.
+    const put = async (into: Queue, options: JobsOptions): Promise<unknown> => {
+      const work = async (): Promise<unknown> => await into.addBulk(jobs(options));
+      return held ? await held.during(into.toKey('meta'), work) : await work();
+    };
     await Promise.all([
-      resultsQueue(queue).addBulk(jobs(RESULT_JOB_OPTIONS)),
-      hasWebhook ? webhookQueue(record.client).addBulk(jobs(WEBHOOK_JOB_OPTIONS)) : null,
+      put(resultsQueue(queue), RESULT_JOB_OPTIONS),
+      hasWebhook ? put(webhookQueue(record.client), WEBHOOK_JOB_OPTIONS) : null,
       redis.publish(publishedChannel, results.map(({ record }) => `${record.id}.${record.sequence}`).join(' ')),
       ...[...claimsByClient(results.filter(({ record }) => record.final)).values()].map((claims) =>
         claimsEnd(claims, retentionMs, redis),

@@ -66,6 +66,7 @@ export interface WorkerDependencies {
   readonly events: EventBus;
   sealDetails(client: string, details: unknown): Promise<string>;
   readonly client: ForwarderDependencies['client'];
+  readonly held?: ForwarderDependencies['held'];
   readonly resultsQueue: ForwarderDependencies['resultsQueue'];
   readonly webhookQueue: ForwarderDependencies['webhookQueue'];
 }
@@ -135,6 +136,7 @@ export class PartitionWorker {
       events,
       now: () => this.journal.now(),
       client: deps.client,
+      held: deps.held,
       resultsQueue: deps.resultsQueue,
       webhookQueue: deps.webhookQueue,
       kept: async (entryIds) => await this.journal.kept(entryIds),

@@ -44,7 +44,7 @@ describe('an idempotency key', () => {
     await using world = await startWorld();
     const claimed = async (name: string): Promise<string> => {
       const key = claimKey(SHOP.id, name);
-      await claimIt({ key, client: SHOP.id, fingerprint: 'print', id: `demo_${name}`, rate: null }, world.redis);
+      await claimIt({ key, client: SHOP.id, fingerprint: 'print', id: `demo_${name}`, rate: null }, world);
       return key;
     };
     const [quick, slow, gone] = [await claimed('quick'), await claimed('slow'), claimKey(SHOP.id, 'gone')];

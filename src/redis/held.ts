@@ -1,0 +1,111 @@
+/**
+ * What must not be lost with the server that it was written on, before somebody is told that it is kept: where Redis has
+ * replicas, a question that is answered when as many of them as wanted have the keys.
+ */
+import type { RedisConnection } from './connections.ts';
+import { ReplicatedWrites, WantedReplicas } from './replication.ts';
+import { Script } from './script.ts';
+
+export interface HeldOptions {
+  readonly redis: RedisConnection;
+  /** `auto`: one where the server has replicas. */
+  readonly waitReplicas: number | 'auto';
+  readonly waitMs: number;
+  readonly onError: (error: Error) => void;
+}
+
+interface Slot {
+  readonly writes: ReplicatedWrites;
+  readonly wanted: WantedReplicas;
+  lookedAt: number;
+  looking: Promise<void> | null;
+}
+
+const LOOK_EVERY_MS = 1_000;
+
+const heldScript = Script.fromFiles(new URL('./held.lua', import.meta.url));
+const whereScript = Script.fromFiles(new URL('./server.lua', import.meta.url), new URL('./where.lua', import.meta.url));
+const atHandScript = Script.fromFiles(
+  new URL('./replicas.lua', import.meta.url),
+  new URL('./at-hand.lua', import.meta.url),
+);
+
+export class Held {
+  readonly #options: HeldOptions;
+  /** By hash tag: its server is one. */
+  readonly #slots = new Map<string, Slot>();
+
+  constructor(options: HeldOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * @param keys all with one hash tag
+   * @throws Error when a failover has lost one of them, or too few replicas have them: it is not known whether they will stay.
+   */
+  async demand(keys: readonly [string, ...string[]]): Promise<void> {
+    const tag = keys[0].slice(0, keys[0].indexOf('}') + 1);
+    const slot = this.#slotOf(tag);
+    await this.#look(keys[0], slot);
+    const wanted = slot.wanted.count;
+    if (wanted === 0) return;
+    const { reply, replicas } = await slot.writes.run(heldScript, [`${tag}:held`, ...keys], [], wanted);
+    if (reply !== 1) throw new Error('another server has taken the place of the one it was written on');
+    if (replicas < wanted) throw new Error(`${replicas} of ${wanted} replicas have it`);
+  }
+
+  /**
+   * Work that writes into one slot, and of which nothing may be left that could be asked for, because somebody may have
+   * taken it already: it is held when the server was the same before it and after it.
+   * @param key any of the slot
+   * @throws Error as `demand`, after the work was done
+   */
+  async during<Result>(key: string, work: () => Promise<Result>): Promise<Result> {
+    const tag = key.slice(0, key.indexOf('}') + 1);
+    const slot = this.#slotOf(tag);
+    await this.#look(key, slot);
+    const wanted = slot.wanted.count;
+    if (wanted === 0) return await work();
+    const before = await whereScript.run(this.#options.redis, [`${tag}:held`], []);
+    const result = await work();
+    const { reply, replicas } = await slot.writes.run(whereScript, [`${tag}:held`], [], wanted);
+    if (reply !== before) throw new Error('another server has taken the place of the one it was written on');
+    if (replicas < wanted) throw new Error(`${replicas} of ${wanted} replicas have it`);
+    return result;
+  }
+
+  close(): void {
+    for (const { writes } of this.#slots.values()) writes.close();
+  }
+
+  #slotOf(tag: string): Slot {
+    const known = this.#slots.get(tag);
+    if (known) return known;
+    const { redis, waitMs, onError, waitReplicas } = this.#options;
+    const slot: Slot = {
+      writes: new ReplicatedWrites({ redis, waitMs, onError }),
+      wanted: new WantedReplicas(waitReplicas),
+      lookedAt: Number.NEGATIVE_INFINITY,
+      looking: null,
+    };
+    this.#slots.set(tag, slot);
+    return slot;
+  }
+
+  /** The first one waits for an answer; later ones go by the last. */
+  async #look(key: string, slot: Slot): Promise<void> {
+    if (this.#options.waitReplicas !== 'auto' || performance.now() - slot.lookedAt < LOOK_EVERY_MS) return;
+    slot.looking ??= this.#ask(key, slot).finally(() => {
+      slot.looking = null;
+    });
+    if (slot.lookedAt === Number.NEGATIVE_INFINITY) await slot.looking;
+    else slot.looking.catch(() => {}); // whoever asks for something himself will be told
+  }
+
+  /** A server that has just taken another's place counts as one that has lost its replicas: they find it in a moment. */
+  async #ask(key: string, slot: Slot): Promise<void> {
+    const replicas = (await atHandScript.run(this.#options.redis, [key], [])) as number;
+    slot.wanted.saw('whichever it is', replicas);
+    slot.lookedAt = performance.now();
+  }
+}
