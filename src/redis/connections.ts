@@ -153,13 +153,29 @@ function hostAndPort(text: string): { host: string; port: number } {
  * A client of ioredis that is told to disconnect while it waits for its next try only clears its timer: it never says
  * that it ended, and what waits on it waits for ever, BullMQ's `worker.close()` first of all (taskforcesh/bullmq#4656).
  * So a try is begun and broken off, which ends it as any other. BullMQ's blocking connection is a duplicate.
+ *
+ * And one that nobody has told to end does not: when sentinels speak of a failover while it is finding its way, the client
+ * gives up for good.
  */
 function endsWhenTold<Client extends Redis | Cluster>(connection: Client): Client {
   const disconnect = connection.disconnect.bind(connection);
   const duplicate = connection.duplicate.bind(connection) as (...args: unknown[]) => Client;
   connection.on('error', forgetCommand);
   connection.on('node error', forgetCommand);
+  let told = false;
+  connection.on('end', () => {
+    if (told) return;
+    setTimeout(() => {
+      if (!told) connection.connect().catch(() => {}); // and if that ends as well it is said again
+    }, retryDelay(1));
+  });
+  const quit = connection.quit.bind(connection);
+  connection.quit = async () => {
+    told = true;
+    return await quit();
+  };
   connection.disconnect = (reconnect = false) => {
+    if (!reconnect) told = true;
     const betweenTries = connection.status === 'reconnecting';
     // A Cluster that has not begun to connect ends at once, and it has nothing else to end now.
     if (betweenTries && !reconnect && connection instanceof Cluster) connection.status = 'wait';

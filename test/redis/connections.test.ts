@@ -138,6 +138,20 @@ describe('a worker connection', () => {
     expect(await waiting).toBe('Connection is closed.');
   });
 
+  it('goes on when its client has given up in the midst of finding its server, and ends when it is told', async () => {
+    await using server = await startTestRedis();
+    const { redis } = connection(server.url, 'producer');
+    const ended = new Promise((resolve) => redis.once('end', resolve));
+    // What the failover detector of the client does, at the wrong moment.
+    (redis as unknown as { connector: { disconnect(): void } }).connector.disconnect();
+    await ended;
+    await vi.waitFor(async () => expect(await redis.ping()).toBe('PONG'), { timeout: 5_000 });
+    await redis.quit();
+    await vi.waitFor(() => expect(redis.status).toBe('end'));
+    await new Promise((resolve) => setTimeout(resolve, 200)); // longer than it would take to come back
+    expect(redis.status).toBe('end');
+  });
+
   it('leaves a server that is frozen, within its socket time-out', async () => {
     await using server = await startTestRedis();
     const { redis, onError } = connection(server.url, 'worker');
