@@ -75,7 +75,7 @@ export interface WorkerDependencies {
 const LOCK_DURATION_MS = 8_000;
 const STALLED_INTERVAL_MS = 3_000;
 /** An attempt may take its whole time-out, and its outcome a few tries to be written. */
-const CLOSE_GRACE_MS = 10_000;
+export const CLOSE_GRACE_MS = 10_000;
 /** An inquiry may start this much early: timers of two machines never agree to the millisecond. */
 const INQUIRY_GRACE_MS = 50;
 /** Inquiries wait on the provider, not on us; a few at a time are plenty at their low rate. */
