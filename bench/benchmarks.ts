@@ -222,6 +222,7 @@ export const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
             {
               accepted: accepted(rounds),
               cpuMicros: micros(rounds),
+              redisCpuMicros: rounds.map(({ redisCpuMicros }) => redisCpuMicros),
               p99: p99(rounds),
               foreignCores: rounds.map(({ foreignCores }) => foreignCores),
             },

@@ -29,6 +29,8 @@ export interface IntakeRound {
   readonly acceptedPerSecond: number;
   /** Microseconds of the intake's processor for each. */
   readonly cpuMicros: number;
+  /** And of Redis's. */
+  readonly redisCpuMicros: number;
   readonly latenciesMs: readonly number[];
   readonly foreignCores: number;
 }
@@ -91,8 +93,10 @@ export async function intakeOnce({ warmSeconds, seconds, perSecond, reuse }: Int
       return cpuSecondsOf(service.pid) + cpuSecondsOf(redisPid) + (user + system) / 1e6;
     };
     const [cpuBefore, ownBefore, machineBefore] = [cpuSecondsOf(service.pid), own(), machineCpuSeconds()];
+    const redisCpuBefore = cpuSecondsOf(redisPid);
     const accepted = await closedLoop(seconds);
     const cpuMicros = ((cpuSecondsOf(service.pid) - cpuBefore) * 1e6) / accepted;
+    const redisCpuMicros = ((cpuSecondsOf(redisPid) - redisCpuBefore) * 1e6) / accepted;
     const foreignCores = Math.max(0, (machineCpuSeconds() - machineBefore - (own() - ownBefore)) / seconds);
 
     const latenciesMs: number[] = [];
@@ -113,7 +117,7 @@ export async function intakeOnce({ warmSeconds, seconds, perSecond, reuse }: Int
     cleanup.defer(() => redis.disconnect());
     const kept = await redis.zcard(DUE);
     if (kept !== count) throw new Error(`the run does not count: ${count} were accepted, and the journal has ${kept}`);
-    return { acceptedPerSecond: accepted / seconds, cpuMicros, latenciesMs, foreignCores };
+    return { acceptedPerSecond: accepted / seconds, cpuMicros, redisCpuMicros, latenciesMs, foreignCores };
   } finally {
     await cleanup.run();
   }

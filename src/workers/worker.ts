@@ -75,7 +75,7 @@ export interface WorkerDependencies {
 const LOCK_DURATION_MS = 8_000;
 const STALLED_INTERVAL_MS = 3_000;
 /** An attempt may take its whole time-out, and its outcome a few tries to be written. */
-const CLOSE_GRACE_MS = 10_000;
+export const CLOSE_GRACE_MS = 10_000;
 const SET_ASIDE_FOR = { age: 7 * 24 * 3600, count: 1_000 };
 const FAILED_AGAIN_MS = 1_000;
 /** An inquiry may start this much early: timers of two machines never agree to the millisecond. */

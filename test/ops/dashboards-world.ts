@@ -193,7 +193,9 @@ async function startPrometheus(program: string, targets: readonly ServiceProcess
   const settings = parse(readFileSync(join(committed, 'prometheus.yml'), 'utf8'));
   settings.global = { scrape_interval: `${scrapeMs}ms`, scrape_timeout: `${scrapeMs}ms`, evaluation_interval: '500ms' };
   delete settings.alerting;
-  settings.scrape_configs[0].static_configs[0].targets = targets.map(({ consoleUrl }) => new URL(consoleUrl).host);
+  const [{ job_name }] = settings.scrape_configs;
+  const hosts = targets.map(({ consoleUrl }) => new URL(consoleUrl).host);
+  settings.scrape_configs = [{ job_name, static_configs: [{ targets: hosts }] }];
   writeFileSync(join(folder, 'prometheus.yml'), stringify(settings));
 
   const child = spawn(

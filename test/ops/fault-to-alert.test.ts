@@ -86,7 +86,8 @@ async function startWatching({ prometheus, alertmanager }: Tools, targets: reado
   const settings = parse(readFileSync(join(committed, 'prometheus.yml'), 'utf8'));
   settings.global = { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '500ms' };
   settings.alerting.alertmanagers[0].static_configs[0].targets = [`127.0.0.1:${alerting}`];
-  settings.scrape_configs[0].static_configs[0].targets = targets.map((url) => new URL(url).host);
+  const [{ job_name }] = settings.scrape_configs;
+  settings.scrape_configs = [{ job_name, static_configs: [{ targets: targets.map((url) => new URL(url).host) }] }];
   writeFileSync(join(folder, 'prometheus.yml'), stringify(settings));
 
   const routes = parse(readFileSync(join(committed, 'alertmanager.yml'), 'utf8'));
