@@ -72,18 +72,22 @@ describe('the package', () => {
   it.each([
     ['node16', 'node16'],
     ['esnext', 'bundler'],
-  ])('has types for a program in modules (%s, %s)', async (module, resolution) => {
-    const program = join(consumer, `program-${resolution}.ts`);
-    writeFileSync(program, PROGRAM);
-    const compiler = join(root, 'node_modules/typescript/bin/tsc');
-    const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--target', 'es2022', '--types', 'node'];
-    const how = ['--module', module, '--moduleResolution', resolution, '--skipLibCheck'];
-    const compiled = await run(process.execPath, [compiler, ...options, ...how, program], { cwd: consumer }).then(
-      () => '',
-      ({ stdout }) => stdout,
-    );
-    expect(compiled).toBe('');
-  });
+  ])(
+    'has types for a program in modules (%s, %s)',
+    async (module, resolution) => {
+      const program = join(consumer, `program-${resolution}.ts`);
+      writeFileSync(program, PROGRAM);
+      const compiler = join(root, 'node_modules/typescript/bin/tsc');
+      const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--target', 'es2022', '--types', 'node'];
+      const how = ['--module', module, '--moduleResolution', resolution, '--skipLibCheck'];
+      const compiled = await run(process.execPath, [compiler, ...options, ...how, program], { cwd: consumer }).then(
+        () => '',
+        ({ stdout }) => stdout,
+      );
+      expect(compiled).toBe('');
+    },
+    60_000,
+  );
 
   it('opens nothing when it is imported, and brings neither a web server nor a worker', async () => {
     const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', IMPORTER], { cwd: consumer });
@@ -96,7 +100,7 @@ describe('the package', () => {
     for (const room of ['workers', 'console', 'metrics', 'sandbox', 'tour', 'commands', 'main.js']) {
       expect(own).not.toContain(room);
     }
-  });
+  }, 60_000);
 });
 
 /** Uses everything once; the line with the comment must be a fault, or the types say nothing. */

@@ -76,7 +76,7 @@ test('the examples of the README run: configuration, keys, serve, curl, library'
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}, 60_000);
+}, 120_000);
 
 async function ended(child: ReturnType<typeof runCli>): Promise<string> {
   let [output, faults] = ['', ''];
