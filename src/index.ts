@@ -12,6 +12,7 @@ export {
   AcceptanceUnknownError,
   AcceptInProgressError,
   type Enqueued,
+  type EnqueueOptions,
   IdempotencyMismatchError,
   type Producer,
   type ProducerOptions,
@@ -20,6 +21,7 @@ export type { VerificationResource } from './producers/record.ts';
 export { type FieldFault, InvalidRequestError } from './producers/request.ts';
 export type { ResultEvent, ResultType } from './producers/result.ts';
 export type { ResultsConsumer, ResultsConsumerOptions } from './producers/results-consumer.ts';
+export type { RedisSettings } from './redis/connections.ts';
 
 /** Enqueues as one client of the service, straight into Redis. */
 export function createProducer(options: ProducerOptions): Producer {

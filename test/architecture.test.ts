@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { STATES } from '../src/producers/record.ts';
 
 /**
  * Who may know whom. A room is a folder of src/ or a file at its top, with its helpers (`config-sources.ts` belongs to
@@ -230,6 +231,42 @@ const UNPREFIXED = [
   'clientRateKey',
   'PUBLISHED_CHANNEL',
 ];
+
+describe('docs/architecture.md', () => {
+  const page = readFileSync(new URL('../docs/architecture.md', import.meta.url), 'utf8');
+
+  it('has the table of who may import whom as it stands here', () => {
+    const [, table = ''] =
+      /\n\| room \| may import \| for types alone \|\n\| -+ \| -+ \| -+ \|\n((?:\|.*\n)+)/.exec(page) ?? [];
+    const list = (names: readonly string[] = []) => names.map((name) => `\`${name}\``).join(', ') || '-';
+    const rows = Object.entries(ROOMS).map(
+      ([name, { knows, knowsTypesOf }]) => `| \`${name}\` | ${list(knows)} | ${list(knowsTypesOf)} |\n`,
+    );
+    expect(table).toBe(rows.join(''));
+  });
+
+  it('draws the states that a record has, with a way in and a way on for each', () => {
+    const [, drawing = ''] = /```mermaid\nstateDiagram-v2\n([\s\S]*?)```/.exec(page) ?? [];
+    const arrows = [...drawing.matchAll(/^ {4}(\S+) --> ([^\s:]+)/gm)].map(([, from = '', to = '']) => ({ from, to }));
+    const ends = (side: 'from' | 'to') =>
+      new Set(arrows.map((arrow) => arrow[side]).filter((state) => state !== '[*]'));
+    expect(ends('from')).toEqual(new Set(STATES));
+    expect(ends('to')).toEqual(new Set(STATES));
+    expect(arrows.filter(({ from }) => from === 'settled')).toEqual([{ from: 'settled', to: '[*]' }]);
+  });
+
+  it('names a test for each step at which something may be killed', () => {
+    const [, table = ''] = /\n\| killed \|.*\n\|[ -|]+\n((?:\|.*\n)+)/.exec(page) ?? [];
+    const rows = [...table.matchAll(/\| `(test\/\S+)`: ([^|]+) \|$/gm)];
+    expect(rows).toHaveLength(table.trim().split('\n').length);
+    expect(rows.length).toBeGreaterThan(10);
+    const missing = rows.filter(([, file = '', behaviour = '']) => {
+      const url = new URL(`../${file}`, import.meta.url);
+      return !existsSync(url) || !readFileSync(url, 'utf8').includes(behaviour.trim());
+    });
+    expect(missing.map(([row]) => row)).toEqual([]);
+  });
+});
 
 describe('the keys in Redis', () => {
   it('are made for an installation: nothing in src/ imports names that have no prefix', () => {

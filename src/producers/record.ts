@@ -16,7 +16,7 @@ import {
   type Reason,
 } from '../providers/provider.ts';
 
-const STATES = ['queued', 'sending', 'awaiting', 'settled'] as const;
+export const STATES = ['queued', 'sending', 'awaiting', 'settled'] as const;
 export type State = (typeof STATES)[number];
 const OTP_OUTCOMES = ['accepted', 'rejected', 'not_submitted', 'unknown'] as const;
 export type OtpOutcome = (typeof OTP_OUTCOMES)[number];

@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { extname, join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import pc from 'picocolors';
@@ -213,8 +213,9 @@ async function writeConfiguration(
 }
 
 async function startSandboxProcess(): Promise<SandboxProcess> {
-  const cli = fileURLToPath(new URL('../cli.js', import.meta.url));
-  const child = spawn(process.execPath, [cli, 'sandbox', '--json', '--ends-with-stdin'], {
+  // Built or from its sources (`npm run dev`), as this process runs itself.
+  const cli = fileURLToPath(new URL(`../cli${extname(import.meta.url)}`, import.meta.url));
+  const child = spawn(process.execPath, [...process.execArgv, cli, 'sandbox', '--json', '--ends-with-stdin'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const line = await new Promise<string>((found, failed) => {

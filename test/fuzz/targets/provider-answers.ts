@@ -56,7 +56,8 @@ export function providerAnswers(subject: AnswerSubject = REAL): Target<AnswerCas
   return {
     name: 'provider-answers',
     batch: 500,
-    cases: fc.oneof(...Object.keys(providers).map(casesOf)),
+    // Whatever is registered is garbled by the conformance suite; here it is judged by a second reading of the documents.
+    cases: fc.oneof(...Object.keys(oracles).map(casesOf)),
     check: ({ adapter, ask, options, reference, response }) => {
       const provider = subject.bind(adapter, options);
       const oracle = oracles[adapter];
