@@ -53,6 +53,8 @@ export interface PartitionSettings {
   readonly waitReplicas?: number | 'auto';
   readonly waitMs?: number;
   readonly replicasGoneAfterMs?: number;
+  /** How long attempts in flight may take to settle when it closes; by default as long as they can last. */
+  readonly closeLimitMs?: number | undefined;
   readonly tls?: NonNullable<TransportSettings['tls']>;
   readonly proxy?: NonNullable<TransportSettings['proxy']>;
 }
@@ -76,6 +78,8 @@ const LOCK_DURATION_MS = 8_000;
 const STALLED_INTERVAL_MS = 3_000;
 /** An attempt may take its whole time-out, and its outcome a few tries to be written. */
 const CLOSE_GRACE_MS = 10_000;
+/** What was cut off is written down as unknown in a moment, where Redis is there. */
+const CUT_OFF_GRACE_MS = 2_000;
 /** An inquiry may start this much early: timers of two machines never agree to the millisecond. */
 const INQUIRY_GRACE_MS = 50;
 /** Inquiries wait on the provider, not on us; a few at a time are plenty at their low rate. */
@@ -112,7 +116,7 @@ export class PartitionWorker {
     const { redis, events } = deps;
     const keys = namesOf(redis).partitionKeys(partition);
     this.#partition = partition;
-    this.#closeLimitMs = settings.timeoutMs + CLOSE_GRACE_MS;
+    this.#closeLimitMs = settings.closeLimitMs ?? settings.timeoutMs + CLOSE_GRACE_MS;
     this.#events = events;
 
     const queueOptions = { connection: redis, prefix: keys.prefix };
@@ -276,11 +280,16 @@ export class PartitionWorker {
 
   /**
    * Takes no more jobs, lets attempts in flight settle, forwards what they decided; in that order. Whatever hangs
-   * longer than a call can last is left behind: then this worker does not say that it left in order, and what it had
-   * begun becomes unknown when its heartbeat ends.
+   * longer than the limit is cut off, which makes it unknown. What cannot be written down even then is left behind: this
+   * worker does not say that it left in order, and what it had begun becomes unknown when its heartbeat ends.
    */
   async close(): Promise<void> {
-    const settled = await endsWithin(this.#closeLimitMs, Promise.all(this.#workers.map((worker) => worker.close())));
+    const underway = Promise.all(this.#workers.map((worker) => worker.close()));
+    let settled = await endsWithin(this.#closeLimitMs, underway);
+    if (!settled) {
+      await this.#transport.cutOff();
+      settled = await endsWithin(CUT_OFF_GRACE_MS, underway);
+    }
     await this.#sweeper.close();
     if (this.#breaker) await endsWithin(this.#closeLimitMs, this.#breaker.close());
     await endsWithin(this.#closeLimitMs, this.#forwarder.close());
