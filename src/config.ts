@@ -353,6 +353,7 @@ function partitionSchema(name: string, adapter: Provider | undefined, filePath: 
     concurrency: count.default(50),
     timeoutMs: timer.default(30_000),
     otpLifetimeMs: milliseconds.default(300_000),
+    maxQueueMs: milliseconds.exactOptional(),
     maxAttempts: count.default(3),
     inquiry: z
       .strictObject({
