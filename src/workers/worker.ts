@@ -9,13 +9,14 @@ import { asError, type EventBus } from '../events.ts';
 import {
   AGAIN_PRIORITY,
   type CallbackJob,
+  isNewerJob,
   JOB_OPTIONS,
   jobSchema,
   namesOf,
   partitionOf,
   type VerificationJob,
 } from '../producers/job.ts';
-import type { VerificationRecord } from '../producers/record.ts';
+import { NewerFormatError, type VerificationRecord } from '../producers/record.ts';
 import type { Opener, Sealer } from '../producers/sealing.ts';
 import { TimeLimitError, within } from '../producers/time-limit.ts';
 import type { BoundProvider, TokenCall } from '../providers/provider.ts';
@@ -88,6 +89,8 @@ const INQUIRY_CONCURRENCY = 20;
 const HOLD_AGAIN_MS = 5;
 /** A window begins with the first job after the last one, so a busy machine stretches it: 1.25 cost a tenth of the rate. */
 const HEADROOM = 1.6;
+/** For a worker of a later version to find it: soon, and not so often that others wait for it. */
+const NEWER_AGAIN_MS = 2_000;
 /** Callbacks are read and written down, and nobody waits for them. */
 const CALLBACK_CONCURRENCY = 20;
 
@@ -224,12 +227,16 @@ export class PartitionWorker {
     };
     this.#verifications = new Worker<VerificationJob>(
       keys.queue,
-      async (job, token) => await this.#run(job, token, async (id) => await attempt(id, spine)),
+      async (job, token) =>
+        await this.#unlessNewer(job, token, () => this.#run(job, token, async (id) => await attempt(id, spine))),
       { ...workerOptions, concurrency: settings.concurrency, limiter: coarseGate(settings.rateLimit) },
     );
     this.#inquiries = new Worker<VerificationJob>(
       keys.inquiryQueue,
-      async (job, token) => await this.#run(job, token, async (id) => await inquire(id, INQUIRY_GRACE_MS, spine)),
+      async (job, token) =>
+        await this.#unlessNewer(job, token, () =>
+          this.#run(job, token, async (id) => await inquire(id, INQUIRY_GRACE_MS, spine)),
+        ),
       { ...workerOptions, concurrency: INQUIRY_CONCURRENCY, limiter: coarseGate(settings.inquiryRateLimit) },
     );
     const callbacks: CallbackDependencies = {
@@ -242,7 +249,7 @@ export class PartitionWorker {
         ? null
         : new Worker<CallbackJob>(
             keys.callbackQueue,
-            async (job, token) => await this.#runCallback(job, token, callbacks),
+            async (job, token) => await this.#unlessNewer(job, token, () => this.#runCallback(job, token, callbacks)),
             { ...workerOptions, concurrency: CALLBACK_CONCURRENCY },
           );
     const onError = (error: Error): void => events.emit('machinery:failed', { where: `BullMQ of ${partition}`, error });
@@ -297,6 +304,19 @@ export class PartitionWorker {
     if (settled) await this.journal.leave();
     this.journal.close();
     await Promise.all([this.#verificationQueue.close(), this.#inquiryQueue.close()]);
+  }
+
+  /** What a later version wrote waits for a worker of that version: the two run side by side while one replaces the other. */
+  async #unlessNewer(job: Job, token: string | undefined, work: () => Promise<void>): Promise<void> {
+    try {
+      if (!isNewerJob(job.data)) return await work();
+      this.#events.emit('format:newer', { partition: this.#partition, fault: `a job of ${job.queueName}` });
+    } catch (error) {
+      if (!(error instanceof NewerFormatError)) throw error;
+      this.#events.emit('format:newer', { partition: this.#partition, fault: error.message });
+    }
+    await job.moveToDelayed(Date.now() + NEWER_AGAIN_MS, token);
+    throw new DelayedError();
   }
 
   async #run(job: Job<VerificationJob>, token: string | undefined, step: (id: string) => Promise<Next>): Promise<void> {
