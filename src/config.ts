@@ -353,6 +353,7 @@ function partitionSchema(name: string, adapter: Provider | undefined, filePath: 
     concurrency: count.default(50),
     timeoutMs: timer.default(30_000),
     otpLifetimeMs: milliseconds.default(300_000),
+    maxQueueMs: milliseconds.exactOptional(),
     maxAttempts: count.default(3),
     inquiry: z
       .strictObject({
@@ -438,6 +439,12 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
       })
       .prefault({}),
     providers: z.strictObject(partitions).prefault({}),
+    shutdown: z
+      .strictObject({
+        drainMs: whole('must be 0 to 60000 (milliseconds; a minute)', 0, 60_000).default(2000),
+        attemptsMs: timer.exactOptional(),
+      })
+      .prefault({}),
     log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
     tracing: tracing.prefault({}),
   });

@@ -111,6 +111,8 @@ export interface Events {
   'callback:unreadable': { partition: string; ageMs: number };
   /** Someone else's job stood in one of our queues; it was set aside. */
   'job:malformed': { queue: string; jobId: string; fault: string };
+  /** A later version of this service has written it; it waits for a worker of that version. */
+  'format:newer': { partition: string; fault: string };
   /** The sweeper put back a job that was gone from its queue. */
   'job:recreated': { id: string; queue: string };
   /** No key opens this verification's sealed code: it waits for the key or for its deadline. */

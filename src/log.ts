@@ -72,6 +72,7 @@ export function logEvents(events: EventBus, log: Logger): void {
   events.on('job:malformed', ({ queue, jobId, fault }) =>
     log.warn({ queue, jobId: isOurs(jobId, queue) ? jobId : '[masked]', fault }, "somebody else's job was set aside"),
   );
+  events.on('format:newer', (newer) => log.warn(newer, 'of a newer version: left alone'));
   events.on('job:recreated', (job) => log.warn(job, 'a job was gone from its queue and is back'));
   events.on('seal:unopened', (seal) => log.error(seal, 'a sealed code cannot be opened'));
   events.on('intake:limited', (limited) => log.debug(limited, 'a client was told to come later'));

@@ -63,6 +63,8 @@ export class StartError extends Error {
 
 export interface Port {
   readonly url: string;
+  /** From now on every answer says that its connection ends with it, so that callers come back elsewhere. */
+  leave(): void;
   /** Answers what is under way, for two seconds by default; connections that only wait are cut. */
   close(patienceMs?: number): Promise<void>;
 }
@@ -100,7 +102,11 @@ export async function openPort(
   const { port: taken } = server.address() as AddressInfo;
   return {
     url: `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${taken}`,
-    close: async (patienceMs = 2_000) => await closeServer(server, patienceMs),
+    leave: () => reception.leave(),
+    close: async (patienceMs = 2_000) => {
+      reception.leave();
+      await closeServer(server, patienceMs);
+    },
   };
 }
 
@@ -133,6 +139,7 @@ class Reception {
   /** The answers that a connection is still owed. */
   readonly #owed = new WeakMap<Duplex, Set<ServerResponse>>();
   readonly #refused = new WeakSet<Duplex>();
+  #leaving = false;
 
   constructor(site: Site, limits: HttpLimits, encrypted: boolean) {
     this.#site = site;
@@ -140,8 +147,14 @@ class Reception {
     this.#encrypted = encrypted;
   }
 
+  leave(): void {
+    this.#leaving = true;
+  }
+
   receive(request: IncomingMessage, response: ServerResponse): void {
     this.#remember(request, response);
+    // A connection that is kept would bring its next request to a server that is closing.
+    if (this.#leaving) response.setHeader('Connection', 'close');
     const nameless = request.httpVersion === '1.1' && request.headers.host === undefined;
     const status = request.rawHeaders.length > 2 * this.#limits.headersCount ? 431 : nameless ? 400 : null;
     if (status === null) return void this.#site.app(request, response);

@@ -10,7 +10,7 @@ import { createConsole, unreadPage } from './console/server.ts';
 import { EventBus } from './events.ts';
 import { readKeySet, readOrMakeKeySet } from './key-files.ts';
 import { createLogger, logEvents } from './log.ts';
-import { openPort, portWarning, StartError } from './main-http.ts';
+import { openPort, type Port, portWarning, StartError } from './main-http.ts';
 import { meansOf, queuesOf, resultsQueuesOf, tlsOf } from './main-settings.ts';
 import { collectClocks } from './metrics/clocks.ts';
 import { collectDepths, DepthReader, watchingQueue } from './metrics/depths.ts';
@@ -50,6 +50,9 @@ import { Retention } from './workers/retention.ts';
 import { WebhookSender } from './workers/webhooks.ts';
 import { journalSettings, PartitionWorker } from './workers/worker.ts';
 
+/** Longer than an intake waits for a Redis that does not answer, so that its callers hear at least that. */
+const INTAKE_PATIENCE_MS = 5_000;
+
 const { version: VERSION } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
@@ -66,6 +69,12 @@ export interface Service {
   readonly intakeUrl: string | null;
   /** Every process serves /healthz, /readyz and /metrics there, whatever its roles. */
   readonly consoleUrl: string;
+  /** From now on /readyz is 503, and the intake ends every connection with its next answer; all the rest goes on. */
+  leave(): void;
+  /**
+   * In order: nothing new comes in and what is under way is answered; workers take no more jobs and let attempts in flight
+   * settle; the operator's port, and what all of it stands on.
+   */
   close(): Promise<void>;
 }
 
@@ -85,7 +94,14 @@ export async function startService(config: Config, options: ServiceOptions = {})
   }
 
   const closers: (() => Promise<unknown>)[] = tracing ? [() => tracing.close()] : [];
+  let leaving = false;
+  const ports: { intake?: Port; console?: Port } = {};
+  const leave = (): void => {
+    leaving = true;
+    ports.intake?.leave();
+  };
   const close = async (): Promise<void> => {
+    leave();
     for (const step of closers.splice(0).reverse()) {
       await step().catch((error: Error) => log.error({ error: error.message }, 'a part did not close in order'));
     }
@@ -129,17 +145,21 @@ export async function startService(config: Config, options: ServiceOptions = {})
     const partitions = config.partitions.map(({ name }) => ({ name, keys: namesOf(watching).partitionKeys(name) }));
     const depths = new DepthReader({ redis: watching, queues, partitions });
     collectDepths(registry, depths);
+    // It opens last and closes after all work has ended: until then health and metrics are asked for.
+    closers.push(async () => await ports.console?.close());
 
     const workers = roles.has('worker')
       ? await startWorkers(config, codeKeys, detailsKeys, connect('worker'), events, closers)
       : [];
-    const intakeUrl = roles.has('intake')
-      ? await startIntake(config, codeKeys, detailsKeys, connect('producer'), { events, tracing }, closers)
-      : null;
+    if (roles.has('intake')) {
+      const told = { events, tracing };
+      ports.intake = await startIntake(config, codeKeys, detailsKeys, connect('producer'), told, closers);
+    }
     const seen = { registry, depths, queues, redis: watching, workers, events };
-    const consoleUrl = await startConsole(config, roles, seen, closers);
+    ports.console = await startConsole(config, roles, seen, () => !leaving);
+    const [intakeUrl, consoleUrl] = [ports.intake?.url ?? null, ports.console.url];
     log.info({ roles: [...roles], intakeUrl, consoleUrl, partitions: partitions.map(({ name }) => name) }, 'ready');
-    return { intakeUrl, consoleUrl, close };
+    return { intakeUrl, consoleUrl, leave, close };
   } catch (error) {
     await close();
     throw error;
@@ -214,7 +234,7 @@ async function startWorkers(
   const workers = config.partitions.map((partition) => {
     const { tls, ...settings } = partition;
     return new PartitionWorker(
-      { ...settings, ...tlsOf(tls), ...config.journal },
+      { ...settings, ...tlsOf(tls), ...config.journal, closeLimitMs: config.shutdown.attemptsMs },
       {
         redis,
         worker,
@@ -282,7 +302,7 @@ async function startIntake(
   redis: RedisConnection,
   { events, tracing }: { events: EventBus; tracing: Tracing | null },
   closers: (() => Promise<unknown>)[],
-): Promise<string> {
+): Promise<Port> {
   const { queue, close } = producerQueues(redis);
   closers.push(close);
   const callbacks = callbackQueues(redis);
@@ -318,9 +338,9 @@ async function startIntake(
     unread: unreadAnswer,
     onUnread: (status) => events.emit('intake:answered', { status, durationMs: null }),
   });
-  closers.push(() => port.close());
+  closers.push(() => port.close(INTAKE_PATIENCE_MS));
   closers.push(() => waiting.close()); // first of all, so that whoever waits gets an answer before the server ends
-  return port.url;
+  return port;
 }
 
 async function startConsole(
@@ -334,8 +354,8 @@ async function startConsole(
     workers: readonly PartitionWorker[];
     events: EventBus;
   },
-  closers: (() => Promise<unknown>)[],
-): Promise<string> {
+  staying: () => boolean,
+): Promise<Port> {
   const { registry, depths, queues, redis, workers, events } = seen;
   const app = createConsole({
     registry,
@@ -344,6 +364,7 @@ async function startConsole(
       redis: async () => (await redis.ping()) === 'PONG',
       workers: () => workers.every((worker) => worker.running),
       configuration: () => true, // a process with a faulty one has not come this far
+      staying,
     },
     pages: roles.has('console')
       ? {
@@ -357,9 +378,7 @@ async function startConsole(
         }
       : null,
   });
-  const port = await openPort('console', config.console, { app, unread: unreadPage });
-  closers.push(() => port.close());
-  return port.url;
+  return await openPort('console', config.console, { app, unread: unreadPage });
 }
 
 function operatorFor(config: Config, redis: RedisConnection, events: EventBus): Operator {

@@ -73,15 +73,19 @@ export async function withRedis(
   }
 }
 
-/** The first signal closes in order, the second one at once. */
-export async function untilStopped(close: () => Promise<void>): Promise<void> {
-  await new Promise<void>((stopped) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.once(signal, () => {
-        process.once(signal, () => process.exit(1));
-        stopped();
+const STOPS = ['SIGINT', 'SIGTERM'] as const;
+
+/** The first signal closes in order, a second one, whichever of them it is, ends at once. */
+export async function untilStopped(close: (signal: (typeof STOPS)[number]) => Promise<void>): Promise<void> {
+  const signal = await new Promise<(typeof STOPS)[number]>((stopped) => {
+    let signals = 0;
+    for (const name of STOPS) {
+      process.on(name, () => {
+        signals += 1;
+        if (signals === 1) stopped(name);
+        else process.exit(1);
       });
     }
   });
-  await close();
+  await close(signal);
 }

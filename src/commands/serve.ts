@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { loadConfig, ROLES, type Role } from '../config.ts';
 import { addExamples, configOption, jsonOption, printJson, untilStopped } from './command.ts';
@@ -16,7 +17,12 @@ async function serve({ config: file, roles, json }: { config?: string; roles: Ro
   const { startService } = await import('../main.ts'); // a configuration at fault is told without half a second of modules
   const service = await startService(config, { roles });
   if (json) printJson({ ready: true, intakeUrl: service.intakeUrl, consoleUrl: service.consoleUrl });
-  await untilStopped(() => service.close());
+  await untilStopped(async (signal) => {
+    service.leave();
+    // A load balancer needs a moment to see it; a person at the keyboard is none.
+    if (signal === 'SIGTERM' && roles.includes('intake')) await delay(config.shutdown.drainMs);
+    await service.close();
+  });
   process.exit(0); // what did not end in time must not keep the process either
 }
 

@@ -39,7 +39,13 @@ export type Check = () => boolean | Promise<boolean>;
 
 export interface ConsoleDependencies {
   readonly registry: Registry;
-  readonly readiness: { readonly redis: Check; readonly workers: Check; readonly configuration: Check };
+  readonly readiness: {
+    readonly redis: Check;
+    readonly workers: Check;
+    readonly configuration: Check;
+    /** False from the moment at which the process was told to end. */
+    readonly staying: Check;
+  };
   readonly events: EventBus;
   /** Null in a process without the console role: then there is nothing but health and metrics. */
   readonly pages: PagesDependencies | null;
@@ -71,7 +77,7 @@ export function createConsole({ registry, readiness, events, pages }: ConsoleDep
     response.json({ alive: true });
   });
   app.get('/readyz', async (_request, response) => {
-    const names = ['redis', 'workers', 'configuration'] as const;
+    const names = ['redis', 'workers', 'configuration', 'staying'] as const;
     const results = await Promise.all(names.map(async (name) => [name, await passes(readiness[name])] as const));
     const ready = results.every(([, passed]) => passed);
     response.status(ready ? 200 : 503).json({ ready, checks: Object.fromEntries(results) });

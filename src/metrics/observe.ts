@@ -78,6 +78,7 @@ export function observe(events: EventBus, metrics: Metrics, observed: Observed =
     }
   });
   on('token:failed', ({ partition, call, cause }) => metrics.tokenFailures.inc({ provider: partition, call, cause }));
+  on('format:newer', ({ partition }) => metrics.newerFormats.inc({ provider: partition }));
   on('answer:unexpected', ({ partition }) => metrics.unexpectedAnswers.inc({ provider: partition }));
   on('verification:moved', ({ partition, operation, final, otp, transaction, reason, because }) => {
     if (otp === 'unknown' && UNKNOWN_BECAUSE.includes(because)) {
@@ -145,6 +146,7 @@ function startAtZero(metrics: Metrics, { partitions = [], clients = [], webhooks
       metrics.breakerOpened,
       metrics.sendsAfterDeadline,
       metrics.resendsPrevented,
+      metrics.newerFormats,
       metrics.unexpectedAnswers,
       metrics.budgetSpent,
       metrics.sealsUnopened,

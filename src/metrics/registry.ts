@@ -273,6 +273,13 @@ export const METRICS = {
     scope: 'per process',
     labels: ['provider'],
   },
+  newerFormats: {
+    name: 'otp_newer_formats_total',
+    type: 'counter',
+    help: 'Times that a record or a job of a later version was met and left alone.',
+    scope: 'per process',
+    labels: ['provider'],
+  },
   unexpectedAnswers: {
     name: 'otp_unexpected_answers_total',
     type: 'counter',

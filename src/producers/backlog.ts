@@ -69,7 +69,8 @@ export function backlogGuard(
     if (!rate) return null;
     const reading = await currentReading(partition.name);
     if (reading.depth === null) return null;
-    const availableMs = expiresAt === null ? partition.otpLifetimeMs : expiresAt - now();
+    const untilDeadlineMs = expiresAt === null ? partition.otpLifetimeMs : expiresAt - now();
+    const availableMs = Math.min(untilDeadlineMs, partition.maxQueueMs ?? Number.POSITIVE_INFINITY);
     const neededMs = ((reading.depth + reading.admitted) * rate.perMs) / rate.max;
     // A code that is dead already is taken, and settled as such: no later time would suit it better.
     if (availableMs <= 0 || neededMs <= availableMs) {

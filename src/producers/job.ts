@@ -13,6 +13,12 @@ import { z } from 'zod';
 export const jobSchema = z.strictObject({ v: z.literal(1), id: z.string() });
 export type VerificationJob = z.infer<typeof jobSchema>;
 
+/** A job of a later version of this service: `v` is a higher number than any known here. */
+export function isNewerJob(data: unknown): boolean {
+  const v = typeof data === 'object' && data !== null && 'v' in data ? data.v : undefined;
+  return Number.isSafeInteger(v) && Number(v) > 1;
+}
+
 /** A callback's body holds a customer's data, so it is sealed like a code. `receivedAt` in Unix ms by the clock of Redis. */
 export const callbackJobSchema = z.strictObject({ v: z.literal(1), receivedAt: z.int(), sealed: z.string() });
 export type CallbackJob = z.infer<typeof callbackJobSchema>;

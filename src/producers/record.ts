@@ -97,11 +97,14 @@ export interface HistoryEntry {
   readonly [fact: string]: unknown;
 }
 
+/** In the field `v`. What changes the meaning of a field that is there already must raise it. */
+export const RECORD_FORMAT = '1';
+
 export type RawRecord = Readonly<Record<string, string>>;
 
 /** Somebody else has written into the journal, or has taken something out of it. */
 export class RecordError extends Error {
-  override readonly name = 'RecordError';
+  override readonly name: string = 'RecordError';
 
   /** Names the field and never what it holds, which may be a customer's. */
   constructor(id: string, field: string, expected: string) {
@@ -109,9 +112,20 @@ export class RecordError extends Error {
   }
 }
 
+/** A later version of this service wrote it: whoever does not know its words leaves it alone. */
+export class NewerFormatError extends RecordError {
+  override readonly name = 'NewerFormatError';
+
+  constructor(id: string) {
+    super(id, 'v', `${RECORD_FORMAT}, and a newer version has written it`);
+  }
+}
+
 /** Null where there is none. @throws RecordError */
 export function readRecord(id: string, partition: string, raw: RawRecord): VerificationRecord | null {
   if (raw.state === undefined) return null;
+  // What stands in an outbox has none.
+  if (raw.v !== undefined && raw.v !== RECORD_FORMAT) throw new NewerFormatError(id);
   const number = (field: string): number => {
     const value = Number(raw[field] ?? 0);
     if (Number.isFinite(value) && Math.abs(value) <= LATEST_TIME) return value;

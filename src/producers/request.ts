@@ -10,6 +10,8 @@ export interface PartitionProfile {
   readonly definition: Pick<Provider, 'adapter' | 'operations'>;
   /** Deadline of a code when the request gives none. */
   readonly otpLifetimeMs: number;
+  /** Nobody new is let in who would wait longer than this; without it, only who would wait past the deadline is not. */
+  readonly maxQueueMs?: number;
 }
 
 export interface VerificationRequest {

@@ -13,6 +13,7 @@
 --   attempt_in_flight | already_used | budget_spent   now, record, the reference's { transaction, whose it is }
 --   owner_dead       now, record
 --   in_flight | awaiting | settled | missing          now, next inquiry at
+--   newer            now
 --   recovering       now
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -28,9 +29,11 @@ if not epoch then
 elseif epoch ~= server then return { 'recovering', now } end
 
 local record = redis.call('HMGET', KEYS[1], 'state', 'expiresAt', 'notBefore', 'owner', 'reference', 'codePrint',
-  'operation', 'nextInquiryAt', 'token', 'beganAt', 'attempts', 'revision', 'history')
+  'operation', 'nextInquiryAt', 'token', 'beganAt', 'attempts', 'revision', 'history', 'v')
 local state, codePrint = record[1], record[6]
 if not state then return { 'missing', now } end
+-- Who does not know its words must not change it, whatever they seem to say.
+if record[14] and record[14] ~= '1' then return { 'newer', now } end
 if state == 'settled' then return { 'settled', now } end
 if state == 'awaiting' then return { 'awaiting', now, record[8] or '0' } end
 if state == 'sending' then

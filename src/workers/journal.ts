@@ -7,7 +7,7 @@
 import { asError, EventBus } from '../events.ts';
 import { readBreaker } from '../producers/breaker-state.ts';
 import { namesOf, newAttemptToken, type PartitionKeys } from '../producers/job.ts';
-import { RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
+import { NewerFormatError, RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { ReplicatedWrites, WantedReplicas } from '../redis/replication.ts';
 import { Script } from '../redis/script.ts';
@@ -177,6 +177,7 @@ export class Journal {
     return Math.round(Date.now() + this.#clockOffsetMs);
   }
 
+  /** @throws NewerFormatError, and nothing was begun */
   async begin(id: string): Promise<Beginning> {
     const { rateLimit, timeoutMs, policy, breaker } = this.#settings;
     const asked = performance.now();
@@ -243,6 +244,8 @@ export class Journal {
       }
       case 'awaiting':
         return { is: 'awaiting', nextInquiryAt: Number(third) };
+      case 'newer':
+        throw new NewerFormatError(id);
       case 'in_flight':
       case 'settled':
       case 'missing':

@@ -6,7 +6,7 @@
 import type { JobsOptions, Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
 import { VERIFICATION_JOB_OPTIONS, type VerificationJob } from '../producers/job.ts';
-import type { VerificationRecord } from '../producers/record.ts';
+import { NewerFormatError, type VerificationRecord } from '../producers/record.ts';
 import type { Evidence } from './decide.ts';
 import { BEAT_MS, type Journal } from './journal.ts';
 
@@ -77,7 +77,8 @@ export class Sweeper {
     try {
       await this.#look(id);
     } catch (error) {
-      events.emit('machinery:failed', { where: `sweeper of ${partition}, at ${id}`, error: asError(error) });
+      if (error instanceof NewerFormatError) events.emit('format:newer', { partition, fault: error.message });
+      else events.emit('machinery:failed', { where: `sweeper of ${partition}, at ${id}`, error: asError(error) });
       await journal.lookAgain(id, journal.now() + BROKEN_LOOK_AGAIN_MS);
     }
   }

@@ -89,8 +89,13 @@ export class Transport {
     });
   }
 
-  async close(): Promise<void> {
+  /** Ends every exchange now; one whose headers have left is lost. */
+  async cutOff(): Promise<void> {
     await this.#pool.destroy();
+  }
+
+  async close(): Promise<void> {
+    await this.cutOff();
     unsubscribe(SEND_HEADERS, onSendHeaders);
   }
 }

@@ -9,12 +9,13 @@ import { asError, type EventBus } from '../events.ts';
 import {
   AGAIN_PRIORITY,
   type CallbackJob,
+  isNewerJob,
   jobSchema,
   namesOf,
   partitionOf,
   type VerificationJob,
 } from '../producers/job.ts';
-import type { VerificationRecord } from '../producers/record.ts';
+import { NewerFormatError, type VerificationRecord } from '../producers/record.ts';
 import type { Opener, Sealer } from '../producers/sealing.ts';
 import { TimeLimitError, within } from '../producers/time-limit.ts';
 import type { BoundProvider, TokenCall } from '../providers/provider.ts';
@@ -52,6 +53,8 @@ export interface PartitionSettings {
   readonly waitReplicas?: number | 'auto';
   readonly waitMs?: number;
   readonly replicasGoneAfterMs?: number;
+  /** How long attempts in flight may take to settle when it closes; by default as long as they can last. */
+  readonly closeLimitMs?: number | undefined;
   readonly tls?: NonNullable<TransportSettings['tls']>;
   readonly proxy?: NonNullable<TransportSettings['proxy']>;
 }
@@ -78,6 +81,8 @@ const STALLED_INTERVAL_MS = 3_000;
 export const CLOSE_GRACE_MS = 10_000;
 const SET_ASIDE_FOR = { age: 7 * 24 * 3600, count: 1_000 };
 const FAILED_AGAIN_MS = 1_000;
+/** What was cut off is written down as unknown in a moment, where Redis is there. */
+const CUT_OFF_GRACE_MS = 2_000;
 /** An inquiry may start this much early: timers of two machines never agree to the millisecond. */
 const INQUIRY_GRACE_MS = 50;
 /** Inquiries wait on the provider, not on us; a few at a time are plenty at their low rate. */
@@ -86,6 +91,8 @@ const INQUIRY_CONCURRENCY = 20;
 const HOLD_AGAIN_MS = 5;
 /** A window begins with the first job after the last one, so a busy machine stretches it: 1.25 cost a tenth of the rate. */
 const HEADROOM = 1.6;
+/** For a worker of a later version to find it: soon, and not so often that others wait for it. */
+const NEWER_AGAIN_MS = 2_000;
 /** Callbacks are read and written down, and nobody waits for them. */
 const CALLBACK_CONCURRENCY = 20;
 
@@ -114,7 +121,7 @@ export class PartitionWorker {
     const { redis, events } = deps;
     const keys = namesOf(redis).partitionKeys(partition);
     this.#partition = partition;
-    this.#closeLimitMs = settings.timeoutMs + CLOSE_GRACE_MS;
+    this.#closeLimitMs = settings.closeLimitMs ?? settings.timeoutMs + CLOSE_GRACE_MS;
     this.#events = events;
 
     const queueOptions = { connection: redis, prefix: keys.prefix };
@@ -225,12 +232,16 @@ export class PartitionWorker {
     const ofVerifications = { ...workerOptions, removeOnComplete: { count: 0 }, removeOnFail: SET_ASIDE_FOR };
     this.#verifications = new Worker<VerificationJob>(
       keys.queue,
-      async (job, token) => await this.#run(job, token, async (id) => await attempt(id, spine)),
+      async (job, token) =>
+        await this.#unlessNewer(job, token, () => this.#run(job, token, async (id) => await attempt(id, spine))),
       { ...ofVerifications, concurrency: settings.concurrency, limiter: coarseGate(settings.rateLimit) },
     );
     this.#inquiries = new Worker<VerificationJob>(
       keys.inquiryQueue,
-      async (job, token) => await this.#run(job, token, async (id) => await inquire(id, INQUIRY_GRACE_MS, spine)),
+      async (job, token) =>
+        await this.#unlessNewer(job, token, () =>
+          this.#run(job, token, async (id) => await inquire(id, INQUIRY_GRACE_MS, spine)),
+        ),
       { ...ofVerifications, concurrency: INQUIRY_CONCURRENCY, limiter: coarseGate(settings.inquiryRateLimit) },
     );
     const callbacks: CallbackDependencies = {
@@ -243,7 +254,7 @@ export class PartitionWorker {
         ? null
         : new Worker<CallbackJob>(
             keys.callbackQueue,
-            async (job, token) => await this.#runCallback(job, token, callbacks),
+            async (job, token) => await this.#unlessNewer(job, token, () => this.#runCallback(job, token, callbacks)),
             { ...workerOptions, concurrency: CALLBACK_CONCURRENCY },
           );
     const onError = (error: Error): void => events.emit('machinery:failed', { where: `BullMQ of ${partition}`, error });
@@ -281,11 +292,16 @@ export class PartitionWorker {
 
   /**
    * Takes no more jobs, lets attempts in flight settle, forwards what they decided; in that order. Whatever hangs
-   * longer than a call can last is left behind: then this worker does not say that it left in order, and what it had
-   * begun becomes unknown when its heartbeat ends.
+   * longer than the limit is cut off, which makes it unknown. What cannot be written down even then is left behind: this
+   * worker does not say that it left in order, and what it had begun becomes unknown when its heartbeat ends.
    */
   async close(): Promise<void> {
-    const settled = await endsWithin(this.#closeLimitMs, Promise.all(this.#workers.map((worker) => worker.close())));
+    const underway = Promise.all(this.#workers.map((worker) => worker.close()));
+    let settled = await endsWithin(this.#closeLimitMs, underway);
+    if (!settled) {
+      await this.#transport.cutOff();
+      settled = await endsWithin(CUT_OFF_GRACE_MS, underway);
+    }
     await this.#sweeper.close();
     if (this.#breaker) await endsWithin(this.#closeLimitMs, this.#breaker.close());
     await endsWithin(this.#closeLimitMs, this.#forwarder.close());
@@ -293,6 +309,19 @@ export class PartitionWorker {
     if (settled) await this.journal.leave();
     this.journal.close();
     await Promise.all([this.#verificationQueue.close(), this.#inquiryQueue.close()]);
+  }
+
+  /** What a later version wrote waits for a worker of that version: the two run side by side while one replaces the other. */
+  async #unlessNewer(job: Job, token: string | undefined, work: () => Promise<void>): Promise<void> {
+    try {
+      if (!isNewerJob(job.data)) return await work();
+      this.#events.emit('format:newer', { partition: this.#partition, fault: `a job of ${job.queueName}` });
+    } catch (error) {
+      if (!(error instanceof NewerFormatError)) throw error;
+      this.#events.emit('format:newer', { partition: this.#partition, fault: error.message });
+    }
+    await job.moveToDelayed(Date.now() + NEWER_AGAIN_MS, token);
+    throw new DelayedError();
   }
 
   async #run(job: Job<VerificationJob>, token: string | undefined, step: (id: string) => Promise<Next>): Promise<void> {
@@ -318,6 +347,7 @@ export class PartitionWorker {
     try {
       return await step(id);
     } catch (error) {
+      if (error instanceof NewerFormatError) throw error;
       this.#events.emit('machinery:failed', { where: `worker of ${this.#partition}, at ${id}`, error: asError(error) });
       return { do: 'later', at: this.journal.now() + FAILED_AGAIN_MS };
     }

@@ -325,7 +325,7 @@ async function plantInConsole(): Promise<Place[]> {
   const app = createConsole({
     registry,
     events: new EventBus(),
-    readiness: { redis: () => true, workers: () => true, configuration: () => true },
+    readiness: { redis: () => true, workers: () => true, configuration: () => true, staying: () => true },
     pages: {
       users: [{ name: 'ops', password: new Secret('a password') }],
       redis,

@@ -27,6 +27,7 @@ describe('a configuration', () => {
         ...{ waitReplicas: 'auto', waitMs: 200, lossWindowMs: 2000, recoverMs: 5000 },
         ...{ retentionMs: 259_200_000, failedJobsMs: 604_800_000, auditMs: 31_536_000_000 },
       },
+      shutdown: { drainMs: 2000 },
       log: { level: 'info' },
       tracing: { headers: {}, serviceName: 'otp-pipeline', sampleRatio: 1 },
       file: null,

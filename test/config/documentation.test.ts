@@ -27,7 +27,9 @@ const rows = page
 const unquoted = (cell: string | undefined): string => (cell ?? '').replace(/^`|`$/g, '');
 
 const keyRows = rows.filter(([key]) =>
-  /^`(redis|embedded|intake|console|log|tracing|clients|sealing|results|journal|providers)[.[`]/.test(key ?? ''),
+  /^`(redis|embedded|intake|console|log|tracing|clients|sealing|results|journal|shutdown|providers)[.[`]/.test(
+    key ?? '',
+  ),
 );
 const adapterRows = rows.filter(([adapter]) => Object.hasOwn(providers, adapter ?? ''));
 

@@ -61,7 +61,10 @@ describe('what is open to everybody', () => {
   it('is ready when every check passes', async () => {
     const response = await fetch(`${world.url}/readyz`);
     expect(response.status).toBe(200);
-    expect(await response.json()).toEqual({ ready: true, checks: { redis: true, workers: true, configuration: true } });
+    expect(await response.json()).toEqual({
+      ready: true,
+      checks: { redis: true, workers: true, configuration: true, staying: true },
+    });
   });
 
   it('gives metrics to Prometheus', async () => {
@@ -83,6 +86,7 @@ describe('readiness', () => {
         redis: () => new Promise(() => {}),
         workers: () => Promise.reject(new Error('canary')),
         configuration: () => false,
+        staying: () => true,
       },
     });
     const began = performance.now();
@@ -91,7 +95,7 @@ describe('readiness', () => {
     expect(response.status).toBe(503);
     expect(await response.json()).toEqual({
       ready: false,
-      checks: { redis: false, workers: false, configuration: false },
+      checks: { redis: false, workers: false, configuration: false, staying: true },
     });
     expect((await fetch(`${unready.url}/healthz`)).status).toBe(200);
   });

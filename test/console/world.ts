@@ -107,7 +107,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   events.on('console:login', (login) => logins.push(login));
   const app = createConsole({
     registry,
-    readiness: { redis: () => true, workers: () => true, configuration: () => true, ...readiness },
+    readiness: { redis: () => true, workers: () => true, configuration: () => true, staying: () => true, ...readiness },
     events,
     pages: pages
       ? {

@@ -30,6 +30,16 @@ it('lets pass what can be served before its deadline, and says when there will b
   expect(await turnAway(request())).toBeNull(); // the partition's five minutes
 });
 
+it('lets nobody wait longer than the partition allows, however long the code lives', async () => {
+  const { turnAway } = guardOf(async () => 50); // ten seconds of work
+  const within = (maxQueueMs: number): VerificationRequest => ({
+    ...request(),
+    partition: { ...request().partition, maxQueueMs },
+  });
+  expect(await turnAway(within(8_000))).toEqual({ retryAfterMs: 2_000 });
+  expect(await turnAway(within(12_000))).toBeNull();
+});
+
 it('takes a code that is dead already: it will be settled as such', async () => {
   const { turnAway } = guardOf(async () => 1_000_000);
   expect(await turnAway(request('2026-11-21T19:59:59Z'))).toBeNull();
