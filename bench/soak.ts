@@ -1,0 +1,325 @@
+/**
+ * Does anything grow? An intake and a worker process under half of their load for a long time, records kept for a minute
+ * only, so that all that may go has gone many times over: the heap of both after a forced collection, and the memory of
+ * Redis, with their slopes.
+ *
+ *   npm run soak -- --minutes 30 --rate 100
+ */
+import { fork } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { Redis } from 'ioredis';
+import { Pool } from 'undici';
+import { createResultsConsumer } from '../dist/index.js';
+import { startTestRedis } from '../test/support/redis.ts';
+import { type Installation, install } from '../test/support/service.ts';
+import { CLIENT } from './pipelines/ours.ts';
+import { machine, rounded } from './report.ts';
+import { Cleanup } from './support/cleanup.ts';
+import { drawLines, type Line } from './support/lines.ts';
+import { offer } from './support/offer.ts';
+import { inProject, writeMeasured } from './support/page.ts';
+import { type StubReport, start } from './support/parts.ts';
+import { Progress } from './support/progress.ts';
+import { type Slope, slopeOf } from './support/slope.ts';
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '30' },
+    rate: { type: 'string', default: '100' },
+    retention: { type: 'string', default: '60' },
+  },
+});
+const MINUTES = Number(values.minutes);
+const RATE = Number(values.rate);
+const RETENTION_MS = Number(values.retention) * 1_000;
+const EVERY_MS = Math.max(2_000, Math.min(10_000, MINUTES * 1_000));
+const MIB = 2 ** 20;
+
+interface Run {
+  readonly accepted: number;
+  readonly refused: number;
+  readonly complete: boolean;
+  readonly leftBytes: number;
+}
+
+interface Heap {
+  readonly heapUsed: number;
+  readonly external: number;
+  readonly rss: number;
+}
+
+interface Sample {
+  readonly at: number;
+  readonly intake: Heap;
+  readonly worker: Heap;
+  readonly redisBytes: number;
+  readonly retained: number;
+  readonly load: number;
+}
+
+interface Watched extends AsyncDisposable {
+  readonly ready: { readonly intakeUrl: string };
+  heap(): Promise<Heap>;
+}
+
+async function watched({ file }: Installation, role: string): Promise<Watched> {
+  const child = fork(inProject('dist/cli.js'), ['serve', '--config', file, '--roles', role, '--json'], {
+    execArgv: ['--expose-gc', '--import', inProject('bench/support/heap.mjs')],
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  });
+  let said = '';
+  const ready = await new Promise<Watched['ready']>((resolve, reject) => {
+    child.once('exit', (code) => reject(new Error(`the ${role} ended with ${code}: ${said}`)));
+    child.stdout?.on('data', (chunk) => {
+      if (said.length < 100_000) said += chunk;
+      const [, line] = /^(\{"ready":true.*)$/m.exec(said) ?? [];
+      if (line !== undefined) resolve(JSON.parse(line));
+    });
+  });
+  return {
+    ready,
+    heap: async () => {
+      const told = new Promise<Heap>((resolve) => child.once('message', (heap) => resolve(heap as Heap)));
+      child.send('heap');
+      return await told;
+    },
+    [Symbol.asyncDispose]: async () => {
+      const ended = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+}
+
+async function soak(): Promise<boolean> {
+  const cleanup = new Cleanup();
+  try {
+    const server = cleanup.use(await startTestRedis({ appendonly: true }));
+    const stub = cleanup.use(await start('support/stub.ts', { STUB_DELAY_MS: '50' }));
+    const installation = cleanup.use(
+      await install({
+        redis: { url: server.url },
+        clients: [CLIENT],
+        log: { level: 'warn' },
+        journal: { retentionMs: RETENTION_MS },
+        providers: {
+          cepta: {
+            baseUrl: `http://127.0.0.1:${stub.ready.port}`,
+            credentials: { secretKey: 'secret' },
+            rateLimit: { max: 2 * RATE, perMs: 1_000 },
+          },
+        },
+      }),
+    );
+    const intake = cleanup.use(await watched(installation, 'intake'));
+    const worker = cleanup.use(await watched(installation, 'worker'));
+    let results = 0;
+    cleanup.use(
+      createResultsConsumer({
+        redis: server.url,
+        retentionMs: RETENTION_MS,
+        handler: async () => {
+          results += 1;
+        },
+      }),
+    );
+    const redis = new Redis(server.url);
+    cleanup.defer(() => redis.disconnect());
+    const pool = new Pool(intake.ready.intakeUrl, { connections: 64 });
+    cleanup.defer(async () => await pool.destroy());
+    await delay(3_000);
+    const emptyBytes = await usedBytes(redis);
+
+    let accepted = 0;
+    let refused = 0;
+    const ask = async (): Promise<void> => {
+      const reference = `TX${randomUUID().slice(0, 13)}`;
+      const answer = await pool.request({
+        ...{ path: '/v1/verifications', method: 'POST' },
+        headers: {
+          authorization: `Bearer ${CLIENT.apiKey}`,
+          'content-type': 'application/json',
+          'idempotency-key': reference,
+        },
+        body: JSON.stringify({
+          ...{ provider: 'cepta', otp: '012345' },
+          params: { transactionRef: reference, paymentId: 'PAY12345XYZ', md: 'merchant_data' },
+          amount: { value: '100.00', currency: 'NGN' },
+          metadata: { orderId: reference },
+        }),
+      });
+      await answer.body.dump();
+      if (answer.statusCode === 202) accepted += 1;
+      else refused += 1;
+    };
+    const samples: Sample[] = [];
+    const progress = new Progress(Math.round((MINUTES * 60_000) / EVERY_MS));
+    const beganAt = performance.now();
+    const ended = new AbortController();
+    const sampling = (async () => {
+      while (!ended.signal.aborted) {
+        const at = (performance.now() - beganAt) / 1_000;
+        const [ofIntake, ofWorker, redisBytes] = [await intake.heap(), await worker.heap(), await usedBytes(redis)];
+        const retained = await countOf(redis, '{otp-cepta}:v:*');
+        samples.push({ at, intake: ofIntake, worker: ofWorker, redisBytes, retained, load: loadavg()[0] ?? 0 });
+        const heaps = `heap ${rounded(ofIntake.heapUsed / MIB)} and ${rounded(ofWorker.heapUsed / MIB)} MiB`;
+        progress.step(`${accepted} accepted, ${results} results, ${heaps}, Redis ${rounded(redisBytes / MIB)} MiB`);
+        await delay(EVERY_MS, undefined, { signal: ended.signal }).catch(() => {});
+      }
+    })();
+    await offer(RATE, MINUTES * 60, ask);
+    ended.abort();
+    await sampling;
+    progress.end();
+    const giveUpAt = performance.now() + 30_000;
+    while (results < accepted && performance.now() < giveUpAt) await delay(100);
+    const { received, distinct } = await stub.ask<StubReport>('report');
+    // One that was answered by 503 may have been accepted as well: nobody knows, and it is submitted once or not at all.
+    const complete = results === received && received === distinct && received >= accepted;
+    const unsure = received - accepted <= refused;
+    console.log(
+      `${accepted} accepted, ${refused} not, ${received} submitted (${distinct} distinct), ${results} results`,
+    );
+    return tell(samples, emptyBytes, {
+      accepted,
+      refused,
+      complete: complete && unsure,
+      leftBytes: await leftBehind(redis),
+    });
+  } finally {
+    await cleanup.run();
+  }
+}
+
+function tell(all: readonly Sample[], emptyBytes: number, run: Run): boolean {
+  // What is compiled and what is kept for the retention is there after this; before it all things grow.
+  const warmSeconds = Math.min(MINUTES * 20, RETENTION_MS / 1_000 + 60);
+  const samples = all.filter(({ at }) => at >= warmSeconds);
+  const perHour = (of: (sample: Sample) => number): Slope => {
+    const { slope, error } = slopeOf(samples.map((sample) => [sample.at, of(sample)] as const));
+    return { slope: (slope * 3_600) / MIB, error: (error * 3_600) / MIB };
+  };
+  const rowOf = (name: string, of: (sample: Sample) => number): Row => {
+    const values = samples.map(of);
+    const [least, most] = [Math.min(...values) / MIB, Math.max(...values) / MIB];
+    const { slope, error } = perHour(of);
+    return { name, least, most, slope, error, flat: Math.abs(slope) <= Math.max(3 * error, most * 0.02) };
+  };
+  /** The least of each minute: what is under way at the moment of a sample is no leak. */
+  const floorOf = (of: (sample: Sample) => number) => (sample: Sample) =>
+    Math.min(...samples.filter(({ at }) => Math.floor(at / 60) === Math.floor(sample.at / 60)).map(of));
+  const heaps = [
+    rowOf(
+      'intake, heap after a forced collection, least of each minute',
+      floorOf(({ intake }) => intake.heapUsed),
+    ),
+    rowOf(
+      'worker, heap after a forced collection, least of each minute',
+      floorOf(({ worker }) => worker.heapUsed),
+    ),
+  ];
+  const ofRedis = rowOf('Redis, used memory', ({ redisBytes }) => redisBytes);
+  const mean = (of: (sample: Sample) => number): number =>
+    samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
+  // What is not kept for the retention but for days grows with every verification, and is not of those that are retained.
+  const ofRetained = mean(({ redisBytes, at }) => redisBytes - at * RATE * run.leftBytes) - emptyBytes;
+  const perThousand = (ofRetained / mean(({ retained }) => retained)) * 1_000 + run.leftBytes * 1_000;
+  const growth = (ofRedis.slope * MIB) / (3_600 * RATE);
+  const retained = samples.map((sample) => sample.retained);
+  const command = `npm run soak -- --minutes ${MINUTES} --rate ${RATE}`;
+  const loads = all.map(({ load }) => load).toSorted((a, b) => a - b);
+  const lines = [
+    `Measured ${new Date().toISOString().slice(0, 10)} by \`${command}\` on ${machine()}; the load of the machine was`,
+    `${rounded(loads[Math.floor(loads.length / 2)] ?? 0)} in the median. ${run.accepted} verifications were accepted, and ` +
+      (run.complete ? 'each was submitted once and has one result' : 'not each was submitted once with one result') +
+      `; ${run.refused} requests were not answered by 202.`,
+    `Slopes are of ${samples.length} samples from ${rounded(warmSeconds)} s on, with their standard error.`,
+    '',
+    '| what | least | most | MiB an hour | |',
+    '| --- | --- | --- | --- | --- |',
+    ...heaps.map((row) => `${toldOf(row)} ${row.flat ? 'flat' : 'grows'} |`),
+    `${toldOf(ofRedis)} see below |`,
+    '',
+    `The journal held ${Math.min(...retained)} to ${Math.max(...retained)} records at a time, of ${run.accepted} that were made.`,
+    `Redis memory per 1,000 verifications retained: **${rounded(perThousand / MIB)} MiB**, everything included that belongs to`,
+    `them. Redis grew by ${rounded(growth)} bytes for each verification: the idempotency key, kept for a day longer than the`,
+    `record, and the list by which it is found by its reference, kept for seven days, are ${rounded(run.leftBytes)} bytes by`,
+    '`MEMORY USAGE`, which leaves out what their times to live take. Both have an end ([retention](retention.md)).',
+    '',
+    '![Heaps and memory over time](images/soak.svg)',
+  ];
+  console.log(lines.join('\n'));
+  const line = (name: string, of: (sample: Sample) => number): Line => ({
+    name,
+    points: all.map((sample) => [rounded(sample.at), of(sample)] as const),
+  });
+  mkdirSync(inProject('docs/images'), { recursive: true });
+  writeFileSync(
+    inProject('docs/images/soak.svg'),
+    drawLines({
+      title: `${MINUTES} minutes at ${RATE} verifications a second, kept for ${RETENTION_MS / 1_000} s`,
+      seconds: MINUTES * 60,
+      panels: [
+        {
+          title: 'Heap after a forced collection',
+          unit: 'MiB',
+          lines: [
+            line('intake', ({ intake }) => rounded(intake.heapUsed / MIB)),
+            line('worker', ({ worker }) => rounded(worker.heapUsed / MIB)),
+          ],
+        },
+        {
+          title: 'Redis, used memory',
+          unit: 'MiB',
+          lines: [line('Redis', ({ redisBytes }) => rounded(redisBytes / MIB))],
+        },
+        { title: 'Records in the journal', unit: 'count', lines: [line('records', ({ retained }) => retained)] },
+      ],
+    }),
+  );
+  writeMeasured('docs/soak.md', lines);
+  return run.complete && heaps.every(({ flat }) => flat);
+}
+
+interface Row extends Slope {
+  readonly name: string;
+  readonly least: number;
+  readonly most: number;
+  readonly flat: boolean;
+}
+
+function toldOf({ name, least, most, slope, error }: Row): string {
+  return `| ${name} | ${rounded(least)} MiB | ${rounded(most)} MiB | ${rounded(slope)} ± ${rounded(error)} |`;
+}
+
+async function usedBytes(redis: Redis): Promise<number> {
+  return Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]);
+}
+
+async function countOf(redis: Redis, match: string): Promise<number> {
+  let count = 0;
+  let cursor = '0';
+  do {
+    const [next, keys] = await redis.scan(cursor, 'MATCH', match, 'COUNT', 5_000);
+    cursor = next;
+    count += keys.length;
+  } while (cursor !== '0');
+  return count;
+}
+
+/** Bytes that a verification leaves in Redis for days after its record is gone, in the mean of some. */
+async function leftBehind(redis: Redis): Promise<number> {
+  const meanOf = async (match: string): Promise<number> => {
+    const [, keys] = await redis.scan('0', 'MATCH', match, 'COUNT', 2_000);
+    const sizes = await Promise.all(keys.slice(0, 200).map(async (key) => Number(await redis.memory('USAGE', key))));
+    return sizes.reduce((sum, size) => sum + size, 0) / sizes.length;
+  };
+  return (await meanOf('{idem-*}:*')) + (await meanOf('{otp-cepta}:of:*'));
+}
+
+process.exitCode = (await soak()) ? 0 : 1;
+process.exit();
