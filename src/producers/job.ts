@@ -13,10 +13,14 @@ import { z } from 'zod';
 export const jobSchema = z.strictObject({ v: z.literal(1), id: z.string() });
 export type VerificationJob = z.infer<typeof jobSchema>;
 
-/** A job of a later version of this service: `v` is a higher number than any known here. */
-export function isNewerJob(data: unknown): boolean {
-  const v = typeof data === 'object' && data !== null && 'v' in data ? data.v : undefined;
-  return Number.isSafeInteger(v) && Number(v) > 1;
+/**
+ * A job of a later version of this service: `v` is a higher number than any known here, and it goes by a name that only we
+ * give: its verification's, or that of a callback. Anyone else's is none of ours, whatever it says.
+ */
+export function isNewerJob(jobId: string, data: unknown): boolean {
+  if (typeof data !== 'object' || data === null || !('v' in data)) return false;
+  const isOurs = jobId.startsWith('callback-') || ('id' in data && data.id === jobId && partitionOf(jobId) !== null);
+  return isOurs && Number.isSafeInteger(data.v) && Number(data.v) > 1;
 }
 
 /** A callback's body holds a customer's data, so it is sealed like a code. `receivedAt` in Unix ms by the clock of Redis. */

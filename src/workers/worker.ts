@@ -314,7 +314,7 @@ export class PartitionWorker {
   /** What a later version wrote waits for a worker of that version: the two run side by side while one replaces the other. */
   async #unlessNewer(job: Job, token: string | undefined, work: () => Promise<void>): Promise<void> {
     try {
-      if (!isNewerJob(job.data)) return await work();
+      if (!isNewerJob(job.id ?? '', job.data)) return await work();
       this.#events.emit('format:newer', { partition: this.#partition, fault: `a job of ${job.queueName}` });
     } catch (error) {
       if (!(error instanceof NewerFormatError)) throw error;

@@ -86,6 +86,7 @@ test('every metric is shown somewhere, or is left out for a reason', () => {
   const leftOut = {
     otp_breaker_opened_total: 'an alert counts it; the panel shows the breaker as it stands',
     otp_inquiry_schedule_seconds: 'an alert compares with it',
+    otp_newer_formats_total: 'counts only while two versions run side by side; the log says which',
     otp_resends_prevented_total: 'counts what did not happen',
   };
   const shown = dashboards

@@ -35,7 +35,7 @@ test('every part of the service works, with partitions on different masters and 
   const found = await doctor(house);
   expect(found.filter(({ level }) => level === 'fault')).toEqual([]);
   expect(found).toContainEqual(expect.objectContaining({ about: 'redis.version', level: 'ok' }));
-});
+}, 60_000);
 
 test('a master that dies is another server for its own partitions alone, and a code is received once all the same', async () => {
   const { cluster, sandbox } = world;

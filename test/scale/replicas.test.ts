@@ -155,7 +155,9 @@ test('a result that no replica has is not said, and is when one has it', async (
   await vi.waitUntil(async () => (await pipeline.result(`${id}.1`)) !== null, { timeout: 10_000 });
 });
 
-test('auto holds codes back when the replicas go, and goes on without them when they stay away', async () => {
+test('auto holds codes back when the replicas go, and goes on without them when they stay away', {
+  timeout: 60_000,
+}, async () => {
   await using house = await startHouse({ waitReplicas: 'auto', waitMs: 100, replicasGoneAfterMs: 500 });
   const { pipeline, provider, servers } = house;
   await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 1, { timeout: 5_000 });
@@ -164,6 +166,7 @@ test('auto holds codes back when the replicas go, and goes on without them when 
   await vi.waitUntil(() => missed(house, 'begin') > 0, { timeout: 5_000 });
   expect(provider.requests).toHaveLength(0);
   await told(house, id);
+  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 0, { timeout: 5_000 });
   expect(house.seen('replicas:awaited').map(({ replicas }) => replicas)).toEqual(
     [0, 1, 0].slice(-house.seen('replicas:awaited').length),
   );
