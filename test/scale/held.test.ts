@@ -18,6 +18,11 @@ async function producerOf({ url }: TestReplicas, waitReplicas?: number | 'auto')
 
 test.each(['auto', 1] as const)('with waitReplicas %s', async (waitReplicas) => {
   await using servers = await startTestReplicas();
+  // `auto` goes by what the master says of its replicas, which it does a moment after they follow it.
+  await vi.waitUntil(
+    async () => /state=online,[^\n]*lag=[01]\b/.test(await servers.master.redis.info('replication')),
+    10_000,
+  );
   await using producer = await producerOf(servers, waitReplicas);
   const first = await producer.enqueue(BODY, { idempotencyKey: 'k-1' });
   const [replica] = servers.replicas;
