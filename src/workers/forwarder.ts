@@ -83,9 +83,7 @@ export class Forwarder {
   /** This process has put it into the outbox. What comes in one turn of the event loop, or meanwhile, goes together. */
   published(result: Published): void {
     this.#decided.push(result);
-    this.#round ??= this.#forwardDecided().finally(() => {
-      this.#round = null;
-    });
+    this.#forwardSoon();
   }
 
   /** Forwards what is there, then stops. */
@@ -94,6 +92,13 @@ export class Forwarder {
     while (this.#round) await this.#round;
     this.#lookForLeftovers();
     await this.#poll;
+  }
+
+  #forwardSoon(): void {
+    this.#round ??= this.#forwardDecided().finally(() => {
+      this.#round = null;
+      if (this.#decided.length > 0) this.#forwardSoon(); // it came while this round was at its last step
+    });
   }
 
   async #forwardDecided(): Promise<void> {

@@ -15,6 +15,7 @@ import { duplicateOf } from '../../src/redis/cluster.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
 import { Forwarder, type ForwarderDependencies } from '../../src/workers/forwarder.ts';
+import type { Published } from '../../src/workers/journal.ts';
 import { Sweeper } from '../../src/workers/sweeper.ts';
 import { coarseGate, scheduleInquiry } from '../../src/workers/worker.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
@@ -184,6 +185,33 @@ describe('a result', () => {
     expect(await redis.xlen(keys.outbox)).toBe(0);
     const [job] = await queueOf('otp-results').getJobs(['waiting']);
     expect(job?.data.data).toMatchObject({ otp: 'not_submitted', reason: 'deadline_passed', sequence: 1, final: true });
+  });
+
+  test('goes out at once also when it is decided in the very moment in which the ones before are through', async () => {
+    const journal = journalOf({ redis }, {}, 'living');
+    await redis.set(keys.heartbeat('living'), '1');
+    const decided = async (): Promise<Published> => {
+      const record = await journal.read(await seed(redis));
+      const applied = record && (await journal.apply(record, DEADLINE, {}, seal));
+      if (!applied?.published) throw new Error('nothing was decided');
+      return applied.published;
+    };
+    const events = new EventBus();
+    const { forwarder } = forwarderOf({ events });
+    // So many steps of the event loop's inner queue after the first is through the second one comes.
+    for (let steps = 0; steps < 20; steps += 1) {
+      const [first, second] = [await decided(), await decided()];
+      const later = async ({ id }: { readonly id: string }): Promise<void> => {
+        if (id !== first.record.id) return;
+        for (let step = 0; step < steps; step += 1) await null;
+        forwarder.published(second);
+      };
+      events.on('result:published', later);
+      forwarder.published(first);
+      await vi.waitUntil(async () => (await redis.xlen(keys.outbox)) === 0, { timeout: 2_000, interval: 5 });
+      events.off('result:published', later);
+    }
+    await forwarder.close();
   });
 
   test('that was published and not taken out is repeated under the same id, so that the queue drops it', async () => {
