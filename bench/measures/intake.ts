@@ -11,6 +11,7 @@ import { startTestRedis } from '../../test/support/redis.ts';
 import { install } from '../../test/support/service.ts';
 import { CLIENT, REUSE, startService, UNLIMITED } from '../pipelines/ours.ts';
 import { Cleanup } from '../support/cleanup.ts';
+import { openLoopOf } from '../support/open-loop.ts';
 import { cpuSecondsOf, machineCpuSeconds } from '../support/parts.ts';
 
 const IN_FLIGHT = 64;
@@ -99,19 +100,10 @@ export async function intakeOnce({ warmSeconds, seconds, perSecond, reuse }: Int
     const redisCpuMicros = ((cpuSecondsOf(redisPid) - redisCpuBefore) * 1e6) / accepted;
     const foreignCores = Math.max(0, (machineCpuSeconds() - machineBefore - (own() - ownBefore)) / seconds);
 
-    const latenciesMs: number[] = [];
-    const startsAt = performance.now();
-    const asked: Promise<void>[] = [];
-    const total = perSecond * seconds;
-    while (asked.length < total) {
-      const due = Math.min(total, Math.floor(((performance.now() - startsAt) / 1_000) * perSecond));
-      while (asked.length < due) {
-        const dueAt = startsAt + (asked.length / perSecond) * 1_000;
-        asked.push(enqueue().then(() => void latenciesMs.push(performance.now() - dueAt)));
-      }
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    }
-    await Promise.all(asked);
+    const latenciesMs = await openLoopOf(perSecond, seconds, async (_, dueAt) => {
+      await enqueue();
+      return performance.now() - dueAt;
+    });
 
     const redis = new Redis(server.url);
     cleanup.defer(() => redis.disconnect());

@@ -1,5 +1,6 @@
 /** From the moment at which a verification was due to be put in, to the moment at which its result is in a handler's hands. */
 import type { House, Pipeline } from '../pipelines/pipeline.ts';
+import { openLoopOf } from '../support/open-loop.ts';
 import type { Progress } from '../support/progress.ts';
 
 export interface LatencyPlan {
@@ -76,18 +77,7 @@ async function flowOf(house: House): Promise<Flow> {
   };
   return {
     one: async (reference) => await submitted(reference, performance.now()),
-    async run(prefix, perSecond, seconds) {
-      const startsAt = performance.now();
-      const asked: Promise<number>[] = [];
-      const total = perSecond * seconds;
-      while (asked.length < total) {
-        const due = Math.min(total, Math.floor(((performance.now() - startsAt) / 1_000) * perSecond));
-        while (asked.length < due) {
-          asked.push(submitted(`${prefix}${asked.length}`, startsAt + (asked.length / perSecond) * 1_000));
-        }
-        await new Promise((resolve) => setTimeout(resolve, 1));
-      }
-      return await Promise.all(asked);
-    },
+    run: async (prefix, perSecond, seconds) =>
+      await openLoopOf(perSecond, seconds, async (index, dueAt) => await submitted(`${prefix}${index}`, dueAt)),
   };
 }

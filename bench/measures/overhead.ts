@@ -1,8 +1,7 @@
 /** Through HTTP with `Prefer: wait`, one at a time, from the request to the answer that has the outcome. */
 import { Pool } from 'undici';
 import { startTestRedis } from '../../test/support/redis.ts';
-import { install } from '../../test/support/service.ts';
-import { CLIENT, REUSE, startService, UNLIMITED } from '../pipelines/ours.ts';
+import { CLIENT, installOurs, startService } from '../pipelines/ours.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { start } from '../support/parts.ts';
 
@@ -12,21 +11,7 @@ export async function idleThroughHttp(count: number): Promise<number[]> {
   try {
     const server = cleanup.use(await startTestRedis({ appendonly: true }));
     const stub = cleanup.use(await start('support/stub.ts', { STUB_DELAY_MS: '0' }));
-    const installation = cleanup.use(
-      await install({
-        redis: { url: server.url },
-        clients: [CLIENT],
-        sealing: { keyFile: 'keys.json', detailsKeyFile: 'details.json', reuseEphemeralKey: REUSE },
-        providers: {
-          cepta: {
-            baseUrl: `http://127.0.0.1:${stub.ready.port}`,
-            credentials: { secretKey: 'secret', accessKey: 'key' },
-            options: { authScheme: 'hmac' },
-            rateLimit: UNLIMITED,
-          },
-        },
-      }),
-    );
+    const installation = cleanup.use(await installOurs(server.url, `http://127.0.0.1:${stub.ready.port}`));
     const intake = cleanup.use(await startService(installation, 'intake'));
     cleanup.use(await startService(installation, 'worker'));
     const pool = new Pool(String(intake.ready.intakeUrl), { connections: 1 });

@@ -26,21 +26,7 @@ async function open({ delayMs, concurrency }: Setting): Promise<House> {
   const server = cleanup.use(await startTestRedis({ appendonly: true }));
   const stub = cleanup.use(await start('support/stub.ts', { STUB_DELAY_MS: String(delayMs) }));
   const installation = cleanup.use(
-    await install({
-      redis: { url: server.url },
-      clients: [CLIENT],
-      sealing: { keyFile: 'keys.json', detailsKeyFile: 'details.json', reuseEphemeralKey: REUSE },
-      providers: {
-        cepta: {
-          baseUrl: `http://127.0.0.1:${stub.ready.port}`,
-          credentials: { secretKey: 'secret', accessKey: 'key' },
-          options: { authScheme: 'hmac' },
-          concurrency,
-          rateLimit: UNLIMITED,
-          otpLifetimeMs: 3_600_000,
-        },
-      },
-    }),
+    await installOurs(server.url, `http://127.0.0.1:${stub.ready.port}`, { concurrency, otpLifetimeMs: 3_600_000 }),
   );
   const producer: Producer = createProducer({
     client: CLIENT,
@@ -80,6 +66,28 @@ async function open({ delayMs, concurrency }: Setting): Promise<House> {
     stubPid: stub.pid,
     [Symbol.asyncDispose]: async () => await cleanup.run(),
   };
+}
+
+/** One partition, with everything on as in production and a rate that binds nobody. */
+export async function installOurs(
+  redisUrl: string,
+  baseUrl: string,
+  partition: Readonly<Record<string, unknown>> = {},
+): Promise<Installation> {
+  return await install({
+    redis: { url: redisUrl },
+    clients: [CLIENT],
+    sealing: { keyFile: 'keys.json', detailsKeyFile: 'details.json', reuseEphemeralKey: REUSE },
+    providers: {
+      cepta: {
+        baseUrl,
+        credentials: { secretKey: 'secret', accessKey: 'key' },
+        options: { authScheme: 'hmac' },
+        rateLimit: UNLIMITED,
+        ...partition,
+      },
+    },
+  });
 }
 
 /** `otp serve` in a process of its own, its log in a file; it is ready when that says so. */

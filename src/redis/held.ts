@@ -44,14 +44,8 @@ export class Held {
    * @throws Error when a failover has lost one of them, or too few replicas have them: it is not known whether they will stay.
    */
   async demand(keys: readonly [string, ...string[]]): Promise<void> {
-    const tag = keys[0].slice(0, keys[0].indexOf('}') + 1);
-    const slot = this.#slotOf(tag);
-    await this.#look(keys[0], slot);
-    const wanted = slot.wanted.count;
-    if (wanted === 0) return;
-    const { reply, replicas } = await slot.writes.run(heldScript, [`${tag}:held`, ...keys], [], wanted);
-    if (reply !== 1) throw new Error('another server has taken the place of the one it was written on');
-    if (replicas < wanted) throw new Error(`${replicas} of ${wanted} replicas have it`);
+    const { slot, mark, wanted } = await this.#slotOf(keys[0]);
+    if (wanted > 0) await this.#confirm(slot, heldScript, [mark, ...keys], 1, wanted);
   }
 
   /**
@@ -61,16 +55,11 @@ export class Held {
    * @throws Error as `demand`, after the work was done
    */
   async during<Result>(key: string, work: () => Promise<Result>): Promise<Result> {
-    const tag = key.slice(0, key.indexOf('}') + 1);
-    const slot = this.#slotOf(tag);
-    await this.#look(key, slot);
-    const wanted = slot.wanted.count;
+    const { slot, mark, wanted } = await this.#slotOf(key);
     if (wanted === 0) return await work();
-    const before = await whereScript.run(this.#options.redis, [`${tag}:held`], []);
+    const before = await whereScript.run(this.#options.redis, [mark], []);
     const result = await work();
-    const { reply, replicas } = await slot.writes.run(whereScript, [`${tag}:held`], [], wanted);
-    if (reply !== before) throw new Error('another server has taken the place of the one it was written on');
-    if (replicas < wanted) throw new Error(`${replicas} of ${wanted} replicas have it`);
+    await this.#confirm(slot, whereScript, [mark], before, wanted);
     return result;
   }
 
@@ -78,9 +67,14 @@ export class Held {
     for (const { writes } of this.#slots.values()) writes.close();
   }
 
-  #slotOf(tag: string): Slot {
-    const known = this.#slots.get(tag);
-    if (known) return known;
+  async #slotOf(key: string): Promise<{ slot: Slot; mark: string; wanted: number }> {
+    const tag = key.slice(0, key.indexOf('}') + 1);
+    const slot = this.#slots.get(tag) ?? this.#newSlot(tag);
+    await this.#look(key, slot);
+    return { slot, mark: `${tag}:held`, wanted: slot.wanted.count };
+  }
+
+  #newSlot(tag: string): Slot {
     const { redis, waitMs, onError, waitReplicas } = this.#options;
     const slot: Slot = {
       writes: new ReplicatedWrites({ redis, waitMs, onError }),
@@ -90,6 +84,12 @@ export class Held {
     };
     this.#slots.set(tag, slot);
     return slot;
+  }
+
+  async #confirm({ writes }: Slot, script: Script, keys: string[], expected: unknown, wanted: number): Promise<void> {
+    const { reply, replicas } = await writes.run(script, keys, [], wanted);
+    if (reply !== expected) throw new Error('another server has taken the place of the one it was written on');
+    if (replicas < wanted) throw new Error(`${replicas} of ${wanted} replicas have it`);
   }
 
   /** The first one waits for an answer; later ones go by the last. */
