@@ -125,20 +125,31 @@ export class ReplicatedWrites {
     pipeline.wait(Math.max(...writes.map(({ wanted }) => wanted)), this.#options.waitMs);
     const answers = (await pipeline.exec()) ?? [];
     const replicas = Number(answers[writes.length]?.[1] ?? 0);
-    let elsewhere: Write | null = null;
+    const again: Write[] = [];
     for (const [index, write] of writes.entries()) {
       const [error, reply] = answers[index] ?? [new Error('the pipeline has no answer for it')];
       if (error === null) write.resolve({ reply, replicas });
       else if (error.message.startsWith('NOSCRIPT') && !write.whole)
         this.#queue.push(Object.assign(write, { whole: true }));
       else if (this.#closed || !mayBeSaidAgain(error)) write.reject(error);
-      else {
-        elsewhere = write;
-        this.#queue.push(write);
-      }
+      else again.push(write);
     }
-    // An ordinary command follows the slot to where it is now, or waits for the server to come back; a pipeline does not.
-    if (elsewhere !== null) await connection.exists(elsewhere.keys[0] ?? '');
+    await this.#sayAgain(again, connection);
+  }
+
+  /**
+   * An ordinary command follows the slot to where it is now, or waits for the server to come back; a pipeline does not.
+   * Where it is refused, because its connection is one that fails fast, so is what was to be said again.
+   */
+  async #sayAgain(writes: readonly Write[], connection: RedisConnection): Promise<void> {
+    const [first] = writes;
+    if (first === undefined) return;
+    try {
+      await connection.exists(first.keys[0] ?? '');
+      this.#queue.push(...writes);
+    } catch (error) {
+      for (const write of writes) write.reject(error as Error);
+    }
   }
 
   #open(): RedisConnection {

@@ -3,6 +3,8 @@ import { expect, test, vi } from 'vitest';
 import { createProducer, type Producer } from '../../src/index.ts';
 import { newKey } from '../../src/key-files.ts';
 import { claimKey, partitionKeys } from '../../src/producers/job.ts';
+import { connectRedis } from '../../src/redis/connections.ts';
+import { Held } from '../../src/redis/held.ts';
 import { startTestReplicas, type TestReplicas } from '../support/servers.ts';
 
 const CLIENT = { id: 'shop', apiKey: 'api-key-of-the-shop-in-the-test' };
@@ -49,4 +51,22 @@ test('where there are none, auto waits for none', async () => {
   await using producer = await producerOf(servers);
   await producer.enqueue(BODY, { idempotencyKey: 'k-1' });
   expect(await servers.master.redis.info('commandstats')).not.toContain('cmdstat_wait:');
+});
+
+test('what was refused because Redis is away is not said once more when it is back', async () => {
+  await using servers = await startTestReplicas();
+  const redis = connectRedis(servers.url, 'producer', { onError: () => {} });
+  const held = new Held({ redis, waitReplicas: 1, waitMs: 800, onError: () => {} });
+  await servers.master.redis.set('{tag}:key', 'kept');
+  await held.demand(['{tag}:key']);
+
+  await servers.master.kill();
+  await expect(held.demand(['{tag}:key'])).rejects.toThrow();
+  await servers.master.start();
+  await vi.waitFor(async () => await held.demand(['{tag}:key']), 10_000);
+  const scripts = await servers.master.redis.info('commandstats');
+  const marks = Number(/cmdstat_set:calls=(\d+)/.exec(scripts)?.[1]);
+  expect(marks).toBe(1);
+  held.close();
+  redis.disconnect();
 });
