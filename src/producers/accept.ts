@@ -54,7 +54,7 @@ export interface AcceptDependencies {
   /** The verification queue of a partition, on a connection that fails fast. */
   queue(partition: string): Queue<VerificationJob>;
   /** Where replicas are waited for. */
-  readonly held?: Pick<Held, 'demand' | 'during'> | undefined;
+  readonly held?: Pick<Held, 'write' | 'demand' | 'during'> | undefined;
   /** Why new work is turned away, or null. A repeated key gets its answer all the same. */
   turnAway?(request: VerificationRequest): Promise<{ readonly retryAfterMs: number } | null>;
   /** What a client may bring of new work, over all processes that ask. Without it, or with null, as much as it likes. */

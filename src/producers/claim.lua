@@ -24,8 +24,12 @@ if not claim[1] then
 end
 if claim[1] ~= ARGV[1] then return { 'mismatch', claim[2] } end
 if claim[4] then return { 'done', claim[2] } end
--- The caller's own claim: its reply was lost with a connection, and the client sent the script once more.
-if claim[2] == ARGV[2] then return { 'new', ARGV[2] } end
+-- The caller's own claim: its reply was lost with a connection, and the client sent the script once more. It is written
+-- again as well, for WAIT waits only for what the connection that asks has written.
+if claim[2] == ARGV[2] then
+  redis.call('HSET', KEYS[1], 'at', now)
+  return { 'new', ARGV[2] }
+end
 if now - tonumber(claim[3]) < tonumber(ARGV[3]) then return { 'in_progress', claim[2] } end
 -- The process that was accepting it died or lost Redis: whoever comes next finishes it, under the same id.
 redis.call('HSET', KEYS[1], 'at', now)

@@ -38,17 +38,23 @@ const claimScript = Script.fromFiles(new URL('./claim.lua', import.meta.url));
 const doneScript = Script.fromFiles(new URL('./claim-done.lua', import.meta.url));
 const endsScript = Script.fromFiles(new URL('./claim-ends.lua', import.meta.url));
 
+/**
+ * Where replicas are waited for, a claim that they have not got is none: a failover would forget it, and the next request
+ * under the key would claim it for another verification.
+ * @throws Error when a claim was made and may not stay
+ */
 export async function claimIt(
   { key, client, fingerprint, id, rate }: Claim,
-  { redis, held }: { readonly redis: RedisConnection; readonly held?: Pick<Held, 'demand'> | undefined },
+  { redis, held }: { readonly redis: RedisConnection; readonly held?: Pick<Held, 'write'> | undefined },
 ): Promise<Claimed> {
   const { max, perMs } = rate ?? { max: 0, perMs: 0 };
-  const claimed = (await claimScript.run(
-    redis,
-    [key, namesOf(redis).clientRateKey(client)],
-    [fingerprint, id, STALE_MS, UNFINISHED_MS, max, perMs],
-  )) as Claimed;
-  if (claimed[0] === 'new' || claimed[0] === 'resume') await held?.demand([key]);
+  const keys: [string, string] = [key, namesOf(redis).clientRateKey(client)];
+  const args = [fingerprint, id, STALE_MS, UNFINISHED_MS, max, perMs];
+  if (!held) return (await claimScript.run(redis, keys, args)) as Claimed;
+  const { reply, replicasMissing } = await held.write(claimScript, keys, args);
+  const claimed = reply as Claimed;
+  if (replicasMissing > 0 && (claimed[0] === 'new' || claimed[0] === 'resume'))
+    throw new Error('too few replicas have the claim on the idempotency key');
   return claimed;
 }
 

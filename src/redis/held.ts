@@ -49,6 +49,22 @@ export class Held {
   }
 
   /**
+   * A script whose reply counts only where it is kept, said to the server and to its replicas together: should another
+   * server take the place of the first, it answers there anew.
+   * @param keys all with one hash tag; whatever the script does, it writes to one of them when its reply is to be kept
+   */
+  async write(
+    script: Script,
+    keys: [string, ...string[]],
+    args: (string | number)[],
+  ): Promise<{ readonly reply: unknown; readonly replicasMissing: number }> {
+    const { slot, wanted } = await this.#slotOf(keys[0]);
+    if (wanted === 0) return { reply: await script.run(this.#options.redis, keys, args), replicasMissing: 0 };
+    const { reply, replicas } = await slot.writes.run(script, keys, args, wanted);
+    return { reply, replicasMissing: Math.max(0, wanted - replicas) };
+  }
+
+  /**
    * Work that writes into one slot, and of which nothing may be left that could be asked for, because somebody may have
    * taken it already: it is held when the server was the same before it and after it.
    * @param key any of the slot
