@@ -233,16 +233,24 @@ async function runOn(
   }
 }
 
-/** What the ledger alone says, whatever was accepted under how many ids. */
+/**
+ * What the ledger alone says, whatever was accepted under how many ids. A code that the provider says it never used may be
+ * submitted anew, and is none that came twice.
+ */
 function timesTwice(ledger: readonly LedgerEntry[]): Record<string, number> {
-  const seen = new Map<string, number>();
+  const times = new Map<string, number>();
+  const lastOf = new Map<string, string>();
+  for (const { provider, reference, event, code = '' } of ledger) {
+    if (event !== 'code_received' && event !== 'charged' && event !== 'not_processed') continue;
+    const transaction = `${provider} ${reference}`;
+    const key = event === 'not_processed' ? (lastOf.get(transaction) ?? '') : `${event} ${transaction} ${code}`;
+    if (event === 'code_received') lastOf.set(transaction, key);
+    times.set(key, (times.get(key) ?? 0) + (event === 'not_processed' ? -1 : 1));
+  }
   const twice: Record<string, number> = {};
-  for (const { provider, reference, event, code } of ledger) {
-    if (reference === null || (event !== 'code_received' && event !== 'charged')) continue;
-    const what = `${provider} ${reference} ${event} ${event === 'code_received' ? code : ''}`;
-    const times = (seen.get(what) ?? 0) + 1;
-    seen.set(what, times);
-    if (times === 2) twice[event] = (twice[event] ?? 0) + 1;
+  for (const [key, count] of times) {
+    const what = key.slice(0, key.indexOf(' '));
+    if (count > 1) twice[what] = (twice[what] ?? 0) + 1;
   }
   return twice;
 }

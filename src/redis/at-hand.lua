@@ -1,3 +1,3 @@
--- How many replicas this slot's server has at hand.
+-- Which server this slot is on, and how many replicas it has at hand.
 -- KEYS: 1 any key of the slot
-return replicasAtHand()
+return { currentServer(), replicasAtHand() }

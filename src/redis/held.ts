@@ -8,7 +8,7 @@ import { Script } from './script.ts';
 
 export interface HeldOptions {
   readonly redis: RedisConnection;
-  /** `auto`: one where the server has replicas. */
+  /** `auto`: as many as the server has. */
   readonly waitReplicas: number | 'auto';
   readonly waitMs: number;
   readonly onError: (error: Error) => void;
@@ -26,6 +26,7 @@ const LOOK_EVERY_MS = 1_000;
 const heldScript = Script.fromFiles(new URL('./held.lua', import.meta.url));
 const whereScript = Script.fromFiles(new URL('./server.lua', import.meta.url), new URL('./where.lua', import.meta.url));
 const atHandScript = Script.fromFiles(
+  new URL('./server.lua', import.meta.url),
   new URL('./replicas.lua', import.meta.url),
   new URL('./at-hand.lua', import.meta.url),
 );
@@ -94,7 +95,7 @@ export class Held {
     const { redis, waitMs, onError, waitReplicas } = this.#options;
     const slot: Slot = {
       writes: new ReplicatedWrites({ redis, waitMs, onError }),
-      wanted: new WantedReplicas(waitReplicas),
+      wanted: new WantedReplicas(waitReplicas, { carriedOver: 1 }), // they find the new one in a moment
       lookedAt: Number.NEGATIVE_INFINITY,
       looking: null,
     };
@@ -118,10 +119,9 @@ export class Held {
     else slot.looking.catch(() => {}); // whoever asks for something himself will be told
   }
 
-  /** A server that has just taken another's place counts as one that has lost its replicas: they find it in a moment. */
   async #ask(key: string, slot: Slot): Promise<void> {
-    const replicas = (await atHandScript.run(this.#options.redis, [key], [])) as number;
-    slot.wanted.saw('whichever it is', replicas);
+    const [server, replicas] = (await atHandScript.run(this.#options.redis, [key], [])) as [string, number];
+    slot.wanted.saw(server, replicas);
     slot.lookedAt = performance.now();
   }
 }

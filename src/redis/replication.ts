@@ -20,40 +20,47 @@ export interface Replicated {
   readonly replicas: number;
 }
 
-/** A server that has lost its replicas is waited on for so long: it may be one whose place another has taken. */
+/** A replica that was there and is not is waited for so long: its server may be one whose place another has taken. */
 const REPLICAS_GONE_AFTER_MS = 15_000;
 
 /**
- * How many replicas must have a write. With `auto`, one as soon as the server has replicas. One that has lost them is no
- * other server for it: that may be a master whose place was taken while it could not be reached, and then no replica
- * follows it any more.
+ * How many replicas must have a write. With `auto`, all that the server has: whichever of them takes its place has the
+ * write then. One that is gone is wanted for a while more: it may have taken the place already, with a server that does
+ * not know it and others that still follow that one, as in every failover that Sentinels are asked for.
  */
 export class WantedReplicas {
   readonly #configured: number | 'auto';
   readonly #goneAfterMs: number;
+  readonly #carriedOver: number;
   #server: string | null = null;
-  #hadReplicas = false;
-  #withoutReplicasSince: number | null = null;
+  #atHand = 0;
+  #most = 0;
+  #fewerSince: number | null = null;
 
-  constructor(configured: number | 'auto', goneAfterMs: number = REPLICAS_GONE_AFTER_MS) {
+  /** `carriedOver`: so many of those of one server are wanted for a while of the one that takes its place. */
+  constructor(
+    configured: number | 'auto',
+    { goneAfterMs = REPLICAS_GONE_AFTER_MS, carriedOver = 0 }: { goneAfterMs?: number; carriedOver?: 0 | 1 } = {},
+  ) {
     this.#configured = configured;
     this.#goneAfterMs = goneAfterMs;
+    this.#carriedOver = carriedOver;
   }
 
   get count(): number {
     if (this.#configured !== 'auto') return this.#configured;
-    const since = this.#withoutReplicasSince;
-    return this.#hadReplicas && (since === null || performance.now() - since < this.#goneAfterMs) ? 1 : 0;
+    const isGone = this.#fewerSince !== null && performance.now() - this.#fewerSince >= this.#goneAfterMs;
+    return isGone ? this.#atHand : this.#most;
   }
 
   /** What the server said of itself just now. */
   saw(server: string, replicas: number): void {
-    if (server !== this.#server) this.#hadReplicas = false;
+    const wanted = server === this.#server ? this.count : Math.min(this.count, this.#carriedOver);
+    if (server !== this.#server || wanted < this.#most) this.#fewerSince = null;
     this.#server = server;
-    if (replicas > 0) {
-      this.#hadReplicas = true;
-      this.#withoutReplicasSince = null;
-    } else this.#withoutReplicasSince ??= performance.now();
+    this.#atHand = replicas;
+    this.#most = Math.max(wanted, replicas);
+    this.#fewerSince = replicas < wanted ? (this.#fewerSince ?? performance.now()) : null;
   }
 }
 

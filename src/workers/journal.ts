@@ -64,7 +64,7 @@ export interface JournalSettings {
   readonly lossWindowMs: number;
   /** How long live workers are given to write back what they know. */
   readonly recoverMs: number;
-  /** Replicas that must have the beginning of an attempt before its code is sent; `auto`: one, where there are any. */
+  /** Replicas that must have the beginning of an attempt before its code is sent; `auto`: all that there are. */
   readonly waitReplicas?: number | 'auto';
   readonly waitMs?: number;
   readonly replicasGoneAfterMs?: number;
@@ -163,7 +163,9 @@ export class Journal {
     this.#settings = settings;
     this.#worker = worker;
     this.#events = events;
-    this.#wantedReplicas = new WantedReplicas(settings.waitReplicas ?? 0, settings.replicasGoneAfterMs);
+    this.#wantedReplicas = new WantedReplicas(settings.waitReplicas ?? 0, {
+      ...(settings.replicasGoneAfterMs === undefined ? {} : { goneAfterMs: settings.replicasGoneAfterMs }),
+    });
     this.#replicated = new ReplicatedWrites({
       redis,
       waitMs: settings.waitMs ?? WAIT_MS,

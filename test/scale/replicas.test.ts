@@ -174,3 +174,21 @@ test('auto holds codes back when the replicas go, and goes on without them when 
   for (const replica of servers.replicas) replica.thaw();
   await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 1, { timeout: 5_000 });
 });
+
+test('auto sends no code while one of two replicas has left: it may be the one that takes the place', {
+  timeout: 60_000,
+}, async () => {
+  await using servers = await startTestReplicas(2);
+  await using house = await startHouse({ waitReplicas: 'auto', waitMs: 100, replicasGoneAfterMs: 60_000 }, servers);
+  const { pipeline, provider } = house;
+  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 2, { timeout: 10_000 });
+  const [leaving] = servers.replicas;
+  const { host = '', port = 0 } = servers.master.redis.options;
+  await leaving?.redis.replicaof('NO', 'ONE'); // what a sentinel tells it first; the others still follow the old one
+  await pipeline.enqueue(bodyFor('beqelal', '123456'));
+  await vi.waitUntil(() => missed(house, 'begin') > 1, { timeout: 10_000 });
+  expect(provider.requests).toHaveLength(0);
+
+  await leaving?.redis.replicaof(host, port);
+  await vi.waitUntil(() => provider.requests.length === 1, { timeout: 20_000 });
+});
