@@ -101,8 +101,14 @@ async function startOn(port: number, options: RedisProcessOptions): Promise<Redi
   if (child.pid === undefined) throw new Error('The Redis server has no process id');
 
   // Whoever forgets to stop the server can still end: the exit hook and the tie above take the server along.
+  const pipes = [child.stdout, child.stderr] as (Readable & { ref?(): void; unref?(): void })[];
   child.unref();
-  for (const pipe of [child.stdout, child.stderr]) (pipe as Readable & { unref?(): void }).unref?.();
+  for (const pipe of pipes) pipe.unref?.();
+  // Whoever waits for its end must not end before, with nothing else left to do.
+  const waitForIt = (): void => {
+    child.ref();
+    for (const pipe of pipes) pipe.ref?.();
+  };
 
   return {
     url,
@@ -111,11 +117,12 @@ async function startOn(port: number, options: RedisProcessOptions): Promise<Redi
     pid: child.pid,
     exited,
     signal: (name) => {
+      if (name === 'SIGKILL' || name === 'SIGTERM') waitForIt();
       child.kill(name);
     },
     stop: async () => {
       if (ended) return;
-      child.ref();
+      waitForIt();
       child.kill('SIGCONT'); // a stopped process would never see the request
       child.kill('SIGTERM');
       const hard = setTimeout(() => child.kill('SIGKILL'), STOP_WITHIN_MS);
