@@ -162,6 +162,7 @@ function endsWhenTold<Client extends Redis | Cluster>(connection: Client): Clien
   const duplicate = connection.duplicate.bind(connection) as (...args: unknown[]) => Client;
   connection.on('error', forgetCommand);
   connection.on('node error', forgetCommand);
+  if (connection instanceof Cluster) connectsInTheEnd(connection);
   let told = false;
   connection.on('end', () => {
     if (told) return;
@@ -187,6 +188,25 @@ function endsWhenTold<Client extends Redis | Cluster>(connection: Client): Clien
   };
   connection.duplicate = ((...args: unknown[]) => endsWhenTold(duplicate(...args))) as Client['duplicate'];
   return connection;
+}
+
+/**
+ * A Cluster whose nodes answer that it is not whole, as they do in the midst of a failover, is connected to again; the
+ * promise of the first try is then forgotten, and BullMQ waits for it for ever. So any later try settles it.
+ */
+function connectsInTheEnd(cluster: Cluster): void {
+  const connect = cluster.connect.bind(cluster);
+  cluster.connect = () =>
+    new Promise<void>((resolve, reject) => {
+      const settle = (how: () => void): void => {
+        cluster.off('ready', ready).off('end', ended);
+        how();
+      };
+      const ready = (): void => settle(resolve);
+      const ended = (): void => settle(() => reject(new Error('the connection has ended')));
+      cluster.once('ready', ready).once('end', ended);
+      connect().then(ready, (error) => settle(() => reject(error)));
+    });
 }
 
 /** The platform's own error would repeat the url, and there may be a password in it. */

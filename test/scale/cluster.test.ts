@@ -1,5 +1,6 @@
 /** The whole service on a real Cluster of three masters and three replicas. */
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { connectRedis } from '../../src/redis/connections.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { bodyFor } from '../support/pipeline.ts';
 import { startTestCluster, type TestCluster } from '../support/servers.ts';
@@ -63,4 +64,25 @@ test('a master that dies is another server for its own partitions alone, and a c
     .find({ provider: 'cepta', reference })
     .filter(({ event }) => event === 'code_received');
   expect(received).toHaveLength(1);
+}, 60_000);
+
+test('a connection that is asked for while the Cluster is not whole stands when it is whole again', async () => {
+  await using cluster = await startTestCluster({ replicas: 0, nodeTimeoutMs: 500 });
+  const [one, another, left] = cluster.nodes;
+  const redis = connectRedis(cluster.settings, 'worker', { onError: () => {} });
+  await redis.ping();
+  const ended = new Promise((resolve) => redis.once('end', resolve));
+  redis.disconnect();
+  await ended;
+
+  await Promise.all([one?.kill(), another?.kill()]);
+  const state = async (): Promise<string> => (await left?.redis.cluster('INFO')) ?? '';
+  await vi.waitUntil(async () => (await state()).includes('cluster_state:fail'), 10_000);
+  const turnedAway = new Promise((resolve) => redis.once('reconnecting', resolve));
+  const connected = redis.connect();
+  await turnedAway;
+  await Promise.all([one?.start(), another?.start()]);
+  await connected;
+  expect(await redis.set('{tag}:key', 'value')).toBe('OK');
+  redis.disconnect();
 }, 60_000);
