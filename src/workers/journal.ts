@@ -8,6 +8,7 @@ import { asError, EventBus } from '../events.ts';
 import { readBreaker } from '../producers/breaker-state.ts';
 import { namesOf, newAttemptToken, type PartitionKeys } from '../producers/job.ts';
 import { NewerFormatError, RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
+import { hasFailover } from '../redis/cluster.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { ReplicatedWrites, WantedReplicas } from '../redis/replication.ts';
 import { Script } from '../redis/script.ts';
@@ -258,11 +259,12 @@ export class Journal {
   }
 
   /**
-   * Which of these results may be said: where replicas are waited for, those that they have. What a failover would forget
-   * must not be said, for it may be decided once more and otherwise. Null: too few replicas have them yet.
+   * Which of these results may be said: where another server may take over, those that stand in the outbox still, and that
+   * replicas have where they are waited for. What a failover forgets must not be said, for it may be decided once more and
+   * otherwise. Null: too few replicas have them yet.
    */
   async kept(entryIds: readonly string[]): Promise<readonly string[] | null> {
-    if (this.#wantedReplicas.count === 0) return entryIds;
+    if (!hasFailover(this.#redis) && this.#wantedReplicas.count === 0) return entryIds;
     const { partition } = this.#settings;
     const args = [HEARTBEAT_LIFE_MS, ...entryIds];
     const heartbeat = this.keys.heartbeat(this.#worker);
