@@ -18,6 +18,7 @@ export function createLogger({ level, file }: LogOptions): Logger {
 }
 
 export function logEvents(events: EventBus, log: Logger): void {
+  if (log.isLevelEnabled('debug')) logDetails(events, log);
   events.on('verification:accepted', ({ partition, operation, ...traced }) =>
     log.info({ ...idsOf(traced), partition, operation }, 'accepted'),
   );
@@ -32,17 +33,10 @@ export function logEvents(events: EventBus, log: Logger): void {
       log.warn(line, 'a code beyond what its transaction allows: is somebody guessing?');
     else log.info(line, state);
   });
-  events.on('call:ended', ({ of, ...call }) =>
-    log.debug({ ...(of === null ? {} : idsOf(of)), ...call }, 'provider call ended'),
-  );
-  events.on('callback:received', (callback) => log.debug(callback, 'callback stored'));
   events.on('callback:matched', (callback) => log.info(callback, 'callback matched'));
   events.on('callback:refused', (callback) => log.warn(callback, 'a callback without a right proof'));
   events.on('callback:unmatched', (callback) => log.warn(callback, 'a callback about nothing of ours was set aside'));
   events.on('callback:unreadable', (callback) => log.warn(callback, 'a callback that cannot be read was set aside'));
-  events.on('result:published', ({ queue, type, sequence, ...traced }) =>
-    log.debug({ ...idsOf(traced), queue, type, sequence }, 'result published'),
-  );
   events.on('token:failed', (failure) => log.warn(failure, 'no token of the provider, so nothing can be submitted'));
   events.on('answer:unexpected', (answer) => log.warn(answer, 'an answer that the documents do not know'));
   events.on('proof:contradicted', (proof) => log.error(proof, 'two proofs disagree: look at once'));
@@ -82,6 +76,17 @@ export function logEvents(events: EventBus, log: Logger): void {
   });
   events.on('machinery:failed', ({ where, error, ...more }) =>
     log.warn({ where, error: error.message, ...more }, 'failed, will be tried again'),
+  );
+}
+
+/** What comes with every verification and is most often not wanted: then not even its lines are made. */
+function logDetails(events: EventBus, log: Logger): void {
+  events.on('call:ended', ({ of, ...call }) =>
+    log.debug({ ...(of === null ? {} : idsOf(of)), ...call }, 'provider call ended'),
+  );
+  events.on('callback:received', (callback) => log.debug(callback, 'callback stored'));
+  events.on('result:published', ({ queue, type, sequence, ...traced }) =>
+    log.debug({ ...idsOf(traced), queue, type, sequence }, 'result published'),
   );
 }
 

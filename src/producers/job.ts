@@ -121,10 +121,30 @@ export interface Names {
 /** Of the installation that this connection, or this `redis` of a configuration, belongs to. */
 export function namesOf(installation: { readonly namePrefix?: string | undefined } | undefined): Names {
   const { namePrefix } = installation ?? {};
+  const names = known.get(namePrefix) ?? namesWith(namePrefix);
+  known.set(namePrefix, names);
+  return names;
+}
+
+/** They are asked for with every verification. */
+const known = new Map<string | undefined, Names>();
+
+/** Any id that is asked for names a partition, so whoever asks could fill the memory. */
+const MOST_PARTITIONS = 1_000;
+
+function namesWith(namePrefix: string | undefined): Names {
   const own = (name: string): string => (namePrefix === undefined ? name : `${namePrefix}-${name}`);
   const tag = (name: string): string => `{${own(name)}}`;
+  const partitions = new Map<string, PartitionKeys>();
   return {
-    partitionKeys: (partition) => keysOf(partition, tag(`otp-${partition}`)),
+    partitionKeys(partition) {
+      const made = partitions.get(partition);
+      if (made) return made;
+      if (partitions.size >= MOST_PARTITIONS) partitions.clear();
+      const keys = keysOf(partition, tag(`otp-${partition}`));
+      partitions.set(partition, keys);
+      return keys;
+    },
     resultsPrefix: tag,
     webhookQueuePrefix: (client) => tag(webhookQueueName(client)),
     claimKey: (client, idempotencyKey) =>
