@@ -61,8 +61,12 @@ interface Accepted {
   readonly phase: Phase;
   readonly dueAt: number;
   readonly expiresAt: number;
-  resultAt: number | null;
-  otp: string | null;
+}
+
+/** The first word on it, in Unix ms. */
+interface Result {
+  readonly at: number;
+  readonly otp: string | null;
 }
 
 interface House extends AsyncDisposable {
@@ -160,6 +164,8 @@ interface Run {
   readonly beganAt: number;
   readonly answered: readonly Answered[];
   readonly accepted: ReadonlyMap<string, Accepted>;
+  /** Also of what is not known to be accepted yet: a result may be there before the answer to its request. */
+  readonly results: ReadonlyMap<string, Result>;
   readonly ledger: readonly LedgerEntry[];
   readonly cpuOverload: number;
   readonly loads: readonly number[];
@@ -171,14 +177,12 @@ async function run(): Promise<Run> {
   await house.startWorker();
   const answered: Answered[] = [];
   const accepted = new Map<string, Accepted>();
+  const results = new Map<string, Result>();
   await using _ = createResultsConsumer({
     redis: house.redisUrl,
     concurrency: 100,
     handler: async ({ data: { reference, otp } }) => {
-      const one = accepted.get(reference);
-      if (one === undefined) return;
-      one.resultAt ??= Date.now();
-      one.otp = otp;
+      results.set(reference, { at: results.get(reference)?.at ?? Date.now(), otp });
     },
   });
   await offer(RATE / 2, 5, async () => void (await house.post(`WARM${randomUUID()}`)));
@@ -194,7 +198,7 @@ async function run(): Promise<Run> {
     const second = perSecond[Math.floor((dueAt - beganAt) / 1_000)];
     if (second) second[status === 202 ? 'accepted' : 'turnedAway'] += 1;
     if (status !== 202) return;
-    accepted.set(reference, { phase, dueAt, expiresAt: Date.parse(String(body.expiresAt)), resultAt: null, otp: null });
+    accepted.set(reference, { phase, dueAt, expiresAt: Date.parse(String(body.expiresAt)) });
   };
   const loads: number[] = [];
   const watching = setInterval(() => loads.push(loadavg()[0] ?? 0), 5_000);
@@ -208,13 +212,13 @@ async function run(): Promise<Run> {
   await offer(RATE / 2, AFTER_S, ask('after'));
   clearInterval(watching);
   const giveUpAt = performance.now() + LIFETIME_MS + 10_000;
-  while ([...accepted.values()].some(({ resultAt }) => resultAt === null) && performance.now() < giveUpAt)
+  while ([...accepted.keys()].some((reference) => !results.has(reference)) && performance.now() < giveUpAt)
     await delay(100);
-  return { beganAt, answered, accepted, ledger: house.ledger(), cpuOverload, loads, perSecond };
+  return { beganAt, answered, accepted, results, ledger: house.ledger(), cpuOverload, loads, perSecond };
 }
 
 function tell(cpuOf202: number, told: Run): boolean {
-  const { beganAt, answered, accepted, ledger, cpuOverload, perSecond } = told;
+  const { beganAt, answered, accepted, results, ledger, cpuOverload, perSecond } = told;
   const received = ledger.filter(({ event, reference }) => event === 'code_received' && accepted.has(reference ?? ''));
   const late = received.filter(
     ({ at, reference }) => Date.parse(at) >= (accepted.get(reference ?? '')?.expiresAt ?? 0),
@@ -243,9 +247,11 @@ function tell(cpuOf202: number, told: Run): boolean {
       ),
     );
 
-  const waits = [...accepted.values()].flatMap((one) =>
-    one.resultAt === null ? [] : [{ ...one, waitedMs: one.resultAt - one.dueAt, at: (one.dueAt - beganAt) / 1_000 }],
-  );
+  const waits = [...accepted].flatMap(([reference, one]) => {
+    const result = results.get(reference);
+    if (result === undefined) return [];
+    return [{ ...one, otp: result.otp, waitedMs: result.at - one.dueAt, at: (one.dueAt - beganAt) / 1_000 }];
+  });
   const without = accepted.size - waits.length;
   const waitOf = (phase: Phase, share: number): number =>
     rounded(
