@@ -54,7 +54,7 @@ export function drawLines({ title, seconds, moments = [], panels }: Drawing): st
       top: top(index) - 2,
       itemWidth: 16,
     })),
-    grid: panels.map((_, index) => ({ left: 64, right: 20, top: top(index) + 26, height: HEIGHT - 64 })),
+    grid: panels.map((_, index) => ({ left: 64, right: 20, top: top(index) + 40, height: HEIGHT - 78 })),
     xAxis: panels.map((_, gridIndex) => ({
       gridIndex,
       type: 'value',
@@ -86,7 +86,7 @@ export function drawLines({ title, seconds, moments = [], panels }: Drawing): st
                 silent: true,
                 lineStyle: { color: '#7a8490', type: 'dashed' },
                 data: [
-                  ...(mark ? [{ yAxis: mark.at, label: { formatter: mark.name, position: 'insideStartTop' } }] : []),
+                  ...(mark ? [{ yAxis: mark.at, label: { formatter: mark.name, position: 'insideEndBottom' } }] : []),
                   ...moments.map((moment) => ({
                     xAxis: moment.at,
                     label:
