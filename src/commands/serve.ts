@@ -16,13 +16,14 @@ async function serve({ config: file, roles, json }: { config?: string; roles: Ro
   const config = loadConfig({ file });
   const { startService } = await import('../main.ts'); // a configuration at fault is told without half a second of modules
   const service = await startService(config, { roles });
-  if (json) printJson({ ready: true, intakeUrl: service.intakeUrl, consoleUrl: service.consoleUrl });
-  await untilStopped(async (signal) => {
+  const stopped = untilStopped(async (signal) => {
     service.leave();
     // A load balancer needs a moment to see it; a person at the keyboard is none.
     if (signal === 'SIGTERM' && roles.includes('intake')) await delay(config.shutdown.drainMs);
     await service.close();
   });
+  if (json) printJson({ ready: true, intakeUrl: service.intakeUrl, consoleUrl: service.consoleUrl });
+  await stopped;
   process.exit(0); // what did not end in time must not keep the process either
 }
 

@@ -54,7 +54,7 @@ export interface VerificationRecord {
   readonly codePrint: string;
   readonly claimKey: string;
   readonly state: State;
-  /** Raised by every change; a change is applied only to the revision it was decided on. */
+  /** Raised by every change; a change is applied only to the revision, of that time, it was decided on. */
   readonly revision: number;
   /** Published revisions. */
   readonly sequence: number;

@@ -3,7 +3,7 @@
 -- read here; see change.ts.
 -- KEYS: 1 record, 2 due set, 3 outbox, 4 transaction (reference), 5 awaiting set, 6 review set, 7 epoch, 8 breaker,
 --       9 last outcomes, 10 slowed until
--- ARGV: 1 verification id, 2 expected revision,
+-- ARGV: 1 verification id, 2 expected revision and when it was made: histories that a failover has parted count the same,
 --   3 '1': only while the journal is known to be whole, because the change believes that nothing was sent,
 --   4 due at (0: nothing more is due, -1: as it is), 5 awaiting since ('': not, 'out': not any more),
 --   6 review ('in', 'out' or '': as it is), 7 event type to publish or '', 8 the record to publish, as JSON,
@@ -19,8 +19,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local id = ARGV[1]
 
-local found = redis.call('HMGET', KEYS[1], 'revision', 'history')
-if found[1] ~= ARGV[2] then return { 0, now, redis.call('HGETALL', KEYS[1]) } end
+local found = redis.call('HMGET', KEYS[1], 'revision', 'history', 'updatedAt')
+local isAnother = not found[1] or found[1] .. ' ' .. (found[3] or '') ~= ARGV[2]
+if isAnother then return { 0, now, redis.call('HGETALL', KEYS[1]) } end
 if ARGV[3] == '1' then
   local server = currentServer()
   if (redis.call('HGET', KEYS[7], 'server') or server) ~= server then return { 2, now } end

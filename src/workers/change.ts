@@ -296,7 +296,7 @@ export function argumentsOf(change: Change, before: VerificationRecord, forwarde
   const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
   const args = [
     before.id,
-    before.revision,
+    `${before.revision} ${before.updatedAt}`,
     change.fenced ? '1' : '',
     change.dueAt,
     isAwaiting ? (set.awaitingSince ?? before.awaitingSince) : before.state === 'awaiting' ? 'out' : '',

@@ -561,7 +561,7 @@ export class Journal {
         return { verdict: { do: 'nothing' }, before, published: null, heard: null }; // its retention is over
       }
       // It is not the revision that was decided on, and reads the same: deciding again would never end.
-      if (moved.revision === before.revision)
+      if (moved.revision === before.revision && moved.updatedAt === before.updatedAt)
         throw new RecordError(before.id, 'revision', 'a number as scripts write it');
       before = moved;
     }

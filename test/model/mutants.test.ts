@@ -36,7 +36,7 @@ interface Mutant {
   readonly policy?: (right: Policing) => Policing;
 }
 
-const STALE = 'found[1] ~= ARGV[2]';
+const STALE = 'if isAnother then';
 const REFUSED = 'if refuse then';
 const OTHER_SERVER = `elseif epoch ~= server then return { 'recovering', now } end`;
 const OWNER_DEAD = `return { 'owner_dead', now, redis.call('HGETALL', KEYS[1]) }`;
@@ -64,7 +64,7 @@ const mutants: readonly Mutant[] = [
     model: callback,
     depth: 4,
     caughtBy: ['final'],
-    scripts: [[STALE, `${STALE} and redis.call('HGET', KEYS[1], 'state') ~= 'settled'`]],
+    scripts: [[STALE, `if isAnother and redis.call('HGET', KEYS[1], 'state') ~= 'settled' then`]],
     policy: (right) => (evidence, situation, policy) => {
       if (situation.state !== 'settled') return right(evidence, situation, policy);
       const verdict = right(evidence, { ...situation, state: 'awaiting', overtaken: false }, policy);
@@ -150,7 +150,7 @@ const mutants: readonly Mutant[] = [
     model: inquiry,
     depth: 4,
     caughtBy: ['code', 'final', 'sequence', 'nextStep'],
-    scripts: [[STALE, 'false']],
+    scripts: [[STALE, 'if false then']],
   },
   {
     name: 'm: silence is failure',

@@ -903,3 +903,31 @@ describe('two verifications of one transaction that both may have been submitted
     expect(await outcomes(1)).toEqual(['accepted / succeeded']);
   });
 });
+
+test('what was decided on one of two histories that a failover has parted is decided anew on the other', async () => {
+  const journal = journalOf({ redis });
+  const id = await seed(redis, { reference: 'TX', codePrint: 'code' });
+  const begun = await begin(journal, id);
+  const other = await redis.dumpBuffer(keys.record(id));
+  await apply(journal, begun, PENDING);
+  const awaiting = await read(journal, id);
+
+  // The server that took over knows it as begun, and by a hint, so that it counts as many revisions.
+  await redis.restore(keys.record(id), 0, other, 'REPLACE');
+  await redis.del(keys.outbox);
+  await redis.zrem(keys.awaiting, id);
+  await vi.waitUntil(() => journal.now() > awaiting.updatedAt);
+  await apply(journal, begun, {
+    from: 'callback',
+    finding: { kind: 'not_paid', providerCode: 'FAILED' },
+    receivedAt: journal.now(),
+  });
+  const hinted = await read(journal, id);
+  expect(hinted).toMatchObject({ revision: awaiting.revision, state: 'sending', sequence: 0 });
+
+  await apply(journal, awaiting, found('paid', journal.now()));
+  await apply(journal, begun, PENDING); // its worker says it again
+  const published = await outboxOf(redis);
+  expect(published.map(({ sequence }) => sequence)).toEqual(['1']);
+  expect(await read(journal, id)).toMatchObject({ state: 'awaiting', sequence: 1 });
+});
