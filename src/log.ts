@@ -1,6 +1,5 @@
 /** Events as log lines: one line per change of state, with ids, never with what a customer typed. */
 import { destination, type Logger, pino } from 'pino';
-import pretty from 'pino-pretty';
 import type { EventBus, Traced } from './events.ts';
 
 export interface LogOptions {
@@ -9,10 +8,13 @@ export interface LogOptions {
   readonly file?: string | undefined;
 }
 
+/** Only a person at a terminal waits for it to load. */
+const pretty = process.stdout.isTTY ? (await import('pino-pretty')).default : null;
+
 export function createLogger({ level, file }: LogOptions): Logger {
   const options = { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
   if (file !== undefined) return pino(options, destination({ dest: file, mkdir: true, append: true, sync: false }));
-  if (process.stdout.isTTY) return pino(options, pretty({ sync: true }));
+  if (pretty !== null) return pino(options, pretty({ sync: true }));
   // Lines that come while others are being written leave with the next ones, in one system call.
   return pino(options, destination({ dest: 1, sync: false }));
 }

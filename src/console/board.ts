@@ -11,7 +11,7 @@ import type { Queue } from 'bullmq';
 import type { RequestHandler } from 'express';
 import { partitionOf } from '../producers/job.ts';
 import { Html, html } from './html.ts';
-import { navigation } from './layout.ts';
+import { NAMES_ADDRESS, navigation } from './layout.ts';
 import { type BodyMask, createBodyMask, STORY } from './masking.ts';
 
 const SYSTEM_FONTS = {
@@ -97,10 +97,6 @@ class MaskingServer extends ExpressAdapter {
     return this;
   }
 }
-
-/** A file of ours that the board's page asks for. */
-export const NAMES_ADDRESS = '/board-names.js';
-export const NAMES_SCRIPT = readFileSync(new URL('./board-names.js', import.meta.url), 'utf8');
 
 const BAR_STYLE = readFileSync(new URL('./board.css', import.meta.url), 'utf8');
 

@@ -7,6 +7,9 @@ const STYLE = readFileSync(new URL('./console.css', import.meta.url), 'utf8');
 
 /** Keeps a page fresh; a file, because a page may not hold a script. */
 export const REFRESH_SCRIPT = readFileSync(new URL('./refresh.js', import.meta.url), 'utf8');
+/** Gives the buttons of Bull Board's page their names. */
+export const NAMES_ADDRESS = '/board-names.js';
+export const NAMES_SCRIPT = readFileSync(new URL('./board-names.js', import.meta.url), 'utf8');
 
 /** The only style a page of ours may have, for the Content-Security-Policy. */
 export const STYLE_SOURCE = `'sha256-${createHash('sha256').update(STYLE).digest('base64')}'`;

@@ -16,8 +16,7 @@ import type { Operator } from '../workers/operator.ts';
 import { askForPassword, onlyLooking, pageHeaders, sameOrigin, secure } from './access.ts';
 import { readActivity, type WatchedPartition } from './activity.ts';
 import { auditPage, isAuditKey, readAudit } from './audit.ts';
-import { createBoard, NAMES_ADDRESS, NAMES_SCRIPT } from './board.ts';
-import { ICON, messagePage, REFRESH_SCRIPT, STYLE_SOURCE } from './layout.ts';
+import { ICON, messagePage, NAMES_ADDRESS, NAMES_SCRIPT, REFRESH_SCRIPT, STYLE_SOURCE } from './layout.ts';
 import { type ConsoleUser, Logins } from './logins.ts';
 import { overviewPage } from './overview.ts';
 import { partitionPage } from './partition.ts';
@@ -118,6 +117,15 @@ export function unreadPage(status: 400 | 408 | 413 | 431): { headers: Record<str
   return { headers: { ...pageHeaders(STYLE_SOURCE), 'Content-Type': 'text/html; charset=utf-8' }, body };
 }
 
+/** What takes longer to load than all the rest takes to start is made when somebody asks for it. */
+function whenAsked(make: () => Promise<RequestHandler>): RequestHandler {
+  let made: Promise<RequestHandler> | null = null;
+  return async (request, response, next) => {
+    made ??= make();
+    (await made)(request, response, next);
+  };
+}
+
 function pagesOf(pages: PagesDependencies, events: EventBus): Router {
   const { users, redis, queues, depths, throttle, operator, clients } = pages;
   const partitions = pages.partitions.map(({ name }) => name);
@@ -208,7 +216,11 @@ function pagesOf(pages: PagesDependencies, events: EventBus): Router {
   });
 
   // Bull Board's components set styles on elements, which no hash can name; scripts it has in files only.
-  router.use(BOARD, secure("'self' 'unsafe-inline'"), createBoard({ basePath: BOARD, queues, partitions, titles }));
+  const board = whenAsked(async () => {
+    const { createBoard } = await import('./board.ts');
+    return createBoard({ basePath: BOARD, queues, partitions, titles });
+  });
+  router.use(BOARD, secure("'self' 'unsafe-inline'"), board);
   return router;
 
   async function recordOf(id: string): Promise<VerificationRecord | null> {
