@@ -24,6 +24,7 @@ const ROOMS: Record<string, Room> = {
     knowsTypesOf: ['providers', 'producers'],
     because: 'events leave sideways: what is told must not pull in who tells it or who listens',
   },
+  'time-limit': { knows: [], because: 'everybody waits for something, and nobody for ever' },
   redis: {
     knows: ['secret'],
     because: 'connections are below every room and know nothing of verifications',
@@ -34,26 +35,26 @@ const ROOMS: Record<string, Room> = {
     because: 'a provider is pure functions over its wire; whoever sends, retries and records is behind it',
   },
   producers: {
-    knows: ['providers', 'secret', 'events', 'redis/script', 'redis/cluster', 'redis/held'],
+    knows: ['providers', 'secret', 'events', 'time-limit', 'redis/script', 'redis/cluster', 'redis/held'],
     knowsTypesOf: ['redis'],
     because: 'a verification is put in without knowing who carries it out: the producers run where no worker is',
   },
   workers: {
-    knows: ['producers', 'providers', 'secret', 'events', 'redis'],
+    knows: ['producers', 'providers', 'secret', 'events', 'time-limit', 'redis'],
     because: 'the spine must not wait for, or fail by, anything that only watches it',
   },
   outbox: {
-    knows: ['producers', 'providers', 'secret', 'events', 'redis/held'],
+    knows: ['producers', 'providers', 'secret', 'events', 'time-limit', 'redis/held'],
     knowsTypesOf: ['redis'],
     because: 'it carries a table into the queues and opens nothing: whoever relays needs no worker',
   },
   metrics: {
-    knows: ['events', 'secret', 'redis/cluster'],
+    knows: ['events', 'secret', 'time-limit', 'redis/cluster'],
     knowsTypesOf: ['workers', 'producers', 'providers', 'redis'],
     because: 'metrics listen to events; what they import they could change',
   },
   console: {
-    knows: ['events', 'secret', 'producers', 'metrics'],
+    knows: ['events', 'secret', 'time-limit', 'producers', 'metrics'],
     knowsTypesOf: ['workers', 'providers', 'redis'],
     because: 'the console shows; carrying out is for the workers alone',
   },

@@ -1,7 +1,8 @@
 /** What one partition has done in its last moments, beside what the metrics read: submissions, and what they came to. */
-import { within } from '../metrics/limit.ts';
+
 import { namesOf } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import { withinOr } from '../time-limit.ts';
 import { type OutcomeCounts, readOutcomes } from './outcomes.ts';
 
 export interface RateLimit {
@@ -38,7 +39,7 @@ export async function readActivity(
     ]);
     found.set(name, { rateUsed, rateLimit, outcomes });
   });
-  await within(LIMIT_MS, Promise.allSettled(reading), null);
+  await withinOr(LIMIT_MS, Promise.allSettled(reading), null);
   return new Map(found);
 }
 

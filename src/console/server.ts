@@ -7,11 +7,11 @@ import express, { type ErrorRequestHandler, type Express, type RequestHandler, t
 import type { Registry } from 'prom-client';
 import { asError, type EventBus } from '../events.ts';
 import type { DepthReader } from '../metrics/depths.ts';
-import { within } from '../metrics/limit.ts';
 import { queueNames as namesOfQueues, partitionOf } from '../producers/job.ts';
 import { readVerification } from '../producers/reading.ts';
 import { RecordError, type VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import { withinOr } from '../time-limit.ts';
 import type { Operator } from '../workers/operator.ts';
 import { askForPassword, onlyLooking, pageHeaders, sameOrigin, secure } from './access.ts';
 import { readActivity, type WatchedPartition } from './activity.ts';
@@ -250,7 +250,7 @@ class RedisAwayError extends Error {
 
 /** @throws RedisAwayError; what was read and cannot be understood is thrown as it is */
 async function fromRedis<T>(reading: Promise<T>): Promise<T> {
-  const read = await within(
+  const read = await withinOr(
     PAGE_LIMIT_MS,
     reading.catch((error: unknown) => {
       if (error instanceof RecordError) throw error;
@@ -286,7 +286,7 @@ function noSuchPage(): string {
 /** A check that throws or hangs has failed; why is nobody's business on an open port. */
 async function passes(check: Check): Promise<boolean> {
   try {
-    return await within(CHECK_LIMIT_MS, Promise.resolve(check()), false);
+    return await withinOr(CHECK_LIMIT_MS, Promise.resolve(check()), false);
   } catch {
     return false;
   }

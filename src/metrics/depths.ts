@@ -8,7 +8,7 @@ import type { Registry } from 'prom-client';
 import type { BreakerState } from '../producers/breaker-state.ts';
 import type { PartitionKeys } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
-import { within } from './limit.ts';
+import { withinOr } from '../time-limit.ts';
 import { collectServer, readServer, type ServerState } from './redis-server.ts';
 import { declareGauge } from './registry.ts';
 
@@ -157,7 +157,7 @@ export class DepthReader {
         this.#unanswered.delete(source.key);
       }
     });
-    await within(LIMIT_MS, Promise.all(answers), null);
+    await withinOr(LIMIT_MS, Promise.all(answers), null);
     const answered = found.queues.size + found.partitions.size + (found.server === null ? 0 : 1);
     const depths = {
       complete: answered === this.#sources.length,

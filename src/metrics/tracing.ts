@@ -32,7 +32,7 @@ import {
 } from '@opentelemetry/sdk-trace';
 import type { EventBus, Events, Traced } from '../events.ts';
 import type { Secret } from '../secret.ts';
-import { within } from './limit.ts';
+import { withinOr } from '../time-limit.ts';
 
 export interface TracingSettings {
   /** Where a collector takes OTLP over HTTP, with its path: `http://127.0.0.1:4318/v1/traces`. */
@@ -103,7 +103,7 @@ export class Tracing {
   /** What is on its way to the collector gets there, or is given up. */
   async close(): Promise<void> {
     for (const span of this.#attempts.values()) span.end();
-    await within(CLOSE_LIMIT_MS, this.#provider.shutdown(), undefined);
+    await withinOr(CLOSE_LIMIT_MS, this.#provider.shutdown(), undefined);
   }
 
   #accepted({ id, partition, traceparent, received, durationMs }: Events['intake:accepted']): void {

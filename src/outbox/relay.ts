@@ -7,10 +7,10 @@ import { Client, DatabaseError } from 'pg';
 import { EventBus } from '../events.ts';
 import { admit } from '../producers/accept.ts';
 import { producerQueues } from '../producers/queues.ts';
-import { within } from '../producers/time-limit.ts';
 import type { Provider } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { Held } from '../redis/held.ts';
+import { within } from '../time-limit.ts';
 import { draftIn, type StoredRow } from './row.ts';
 import { MARK_DONE, MARK_REFUSED, TAKE } from './table.ts';
 

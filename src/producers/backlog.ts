@@ -3,9 +3,9 @@
  * cannot end well; never a reason to keep anybody waiting, so what cannot be known quickly counts as no backlog.
  */
 import type { Queue } from 'bullmq';
+import { within } from '../time-limit.ts';
 import type { VerificationJob } from './job.ts';
 import type { VerificationRequest } from './request.ts';
-import { within } from './time-limit.ts';
 
 export interface BacklogGuardOptions {
   queue(partition: string): Pick<Queue<VerificationJob>, 'getJobCounts'>;

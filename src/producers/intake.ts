@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { asError } from '../events.ts';
 import type { Secret } from '../secret.ts';
+import { within } from '../time-limit.ts';
 import { type Acceptance, type AcceptDependencies, acceptParsed, personalReference } from './accept.ts';
 import { apiPage } from './api-page.ts';
 import { jsonOf, readBody } from './body.ts';
@@ -25,7 +26,6 @@ import {
   type VerificationRequest,
 } from './request.ts';
 import { type Exchange, queryOf, type Route, type Routes, router } from './routing.ts';
-import { within } from './time-limit.ts';
 import type { Waiting } from './waiting.ts';
 
 export interface IntakeClient {

@@ -9,6 +9,7 @@ import { providers } from '../providers/index.ts';
 import type { connectRedis, RedisSettings } from '../redis/connections.ts';
 import { Held } from '../redis/held.ts';
 import { Secret } from '../secret.ts';
+import { within } from '../time-limit.ts';
 import { type Acceptance, type AcceptingClient, acceptParsed } from './accept.ts';
 import { producerQueues } from './queues.ts';
 import { readVerification } from './reading.ts';
@@ -22,7 +23,6 @@ import {
   traceparentIn,
 } from './request.ts';
 import { publicKeySet, Sealer, type SealingKeySet, sealingKeySetSchema } from './sealing.ts';
-import { within } from './time-limit.ts';
 
 export interface ProducerOptions {
   /** As it stands in the service's configuration, or its hash: idempotency fingerprints are made with that. */

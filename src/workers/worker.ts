@@ -17,9 +17,9 @@ import {
 } from '../producers/job.ts';
 import { NewerFormatError, type VerificationRecord } from '../producers/record.ts';
 import type { Opener, Sealer } from '../producers/sealing.ts';
-import { TimeLimitError, within } from '../producers/time-limit.ts';
 import type { BoundProvider, TokenCall } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
+import { TimeLimitError, within } from '../time-limit.ts';
 import { type AttemptDependencies, attempt, conclude, inquire, type Next } from './attempt.ts';
 import { Breaker, type ProbeReply } from './breaker.ts';
 import type { BreakerSettings } from './breaker-policy.ts';
