@@ -12,7 +12,7 @@ const BODY = { provider: 'cepta', otp: '012345', params: { transactionRef: 'TX1'
 
 async function producerOf({ url }: TestReplicas, waitReplicas?: number | 'auto'): Promise<Producer> {
   return createProducer({
-    ...{ client: CLIENT, redis: url, partitions: { cepta: {} }, waitMs: 800, timeLimitMs: 5_000 },
+    ...{ client: CLIENT, redis: url, partitions: { cepta: {} }, waitMs: 2_000, timeLimitMs: 8_000 },
     sealingKeys: { keys: [await newKey('otp')] },
     ...(waitReplicas === undefined ? {} : { waitReplicas }),
   });
@@ -81,7 +81,7 @@ test('where there are none, auto waits for none', async () => {
 test('what was refused because Redis is away is not said once more when it is back', async () => {
   await using servers = await startTestReplicas();
   const redis = connectRedis(servers.url, 'producer', { onError: () => {} });
-  const held = new Held({ redis, waitReplicas: 1, waitMs: 800, onError: () => {} });
+  const held = new Held({ redis, waitReplicas: 1, waitMs: 10_000, onError: () => {} });
   await untilFollowed(servers);
   await servers.master.redis.set('{tag}:key', 'kept');
   await held.demand(['{tag}:key']);

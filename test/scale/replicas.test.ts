@@ -53,9 +53,9 @@ const missed = (house: House, of: 'begin' | 'results'): number =>
   house.seen('replicas:missed').filter((each) => each.of === of).length;
 
 test('a code leaves when a replica has the record of it, and many that begin together wait once', async () => {
-  await using house = await startHouse({ waitReplicas: 'auto', waitMs: 1_000 });
+  await using house = await startHouse({ waitReplicas: 'auto', waitMs: 5_000 });
   const { pipeline, provider, servers } = house;
-  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 1, { timeout: 5_000 });
+  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 1, { timeout: 10_000 });
   const ids = await Promise.all(Array.from({ length: 20 }, () => pipeline.enqueue(bodyFor('beqelal', '123456'))));
   for (const id of ids) await told(house, id);
   expect(provider.requests).toHaveLength(ids.length);
@@ -91,7 +91,7 @@ test('a connection that breaks before its answers come has proved nothing: the c
   line.loseNext();
   await house.pipeline.enqueue(bodyFor('beqelal', '123456'));
   // What was begun is asked for once more on a new connection, which has written nothing before.
-  await vi.waitUntil(() => line.lost && missed(house, 'begin') > 0, { timeout: 5_000 });
+  await vi.waitUntil(() => line.lost && missed(house, 'begin') > 0, { timeout: 10_000 });
   expect(house.provider.requests).toHaveLength(1);
   for (const replica of servers.replicas) replica.thaw();
 });
@@ -141,7 +141,7 @@ async function lineThatLosesAnAnswer(
 }
 
 test('a result that no replica has is not said, and is when one has it', async () => {
-  await using house = await startHouse({ waitReplicas: 1, waitMs: 600 });
+  await using house = await startHouse({ waitReplicas: 1, waitMs: 1_500 });
   const { pipeline, provider, servers } = house;
   provider.behave((socket) => {
     for (const replica of servers.replicas) replica.freeze();
@@ -160,19 +160,19 @@ test('auto holds codes back when the replicas go, and goes on without them when 
 }, async () => {
   await using house = await startHouse({ waitReplicas: 'auto', waitMs: 100, replicasGoneAfterMs: 500 });
   const { pipeline, provider, servers } = house;
-  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 1, { timeout: 5_000 });
+  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 1, { timeout: 10_000 });
   for (const replica of servers.replicas) replica.freeze();
   const id = await pipeline.enqueue(bodyFor('beqelal', '123456'));
-  await vi.waitUntil(() => missed(house, 'begin') > 0, { timeout: 5_000 });
+  await vi.waitUntil(() => missed(house, 'begin') > 0, { timeout: 10_000 });
   expect(provider.requests).toHaveLength(0);
   await told(house, id);
-  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 0, { timeout: 5_000 });
+  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 0, { timeout: 10_000 });
   expect(house.seen('replicas:awaited').map(({ replicas }) => replicas)).toEqual(
     [0, 1, 0].slice(-house.seen('replicas:awaited').length),
   );
 
   for (const replica of servers.replicas) replica.thaw();
-  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 1, { timeout: 5_000 });
+  await vi.waitUntil(() => house.seen('replicas:awaited').at(-1)?.replicas === 1, { timeout: 10_000 });
 });
 
 test('auto sends no code while one of two replicas has left: it may be the one that takes the place', {
