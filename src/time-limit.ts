@@ -9,8 +9,12 @@ export class TimeLimitError extends Error {
 
 /** The outcome of `work`, or a TimeLimitError after `limitMs`; a failure that comes after that is nobody's concern. */
 export async function within<Result>(limitMs: number, work: Promise<Result>): Promise<Result> {
-  return await firstOf<Result, never>(work, limitMs, (_, reject) => reject(new TimeLimitError(limitMs)));
+  const outcome = await withinOr(limitMs, work, NO_ANSWER);
+  if (outcome === NO_ANSWER) throw new TimeLimitError(limitMs);
+  return outcome;
 }
+
+const NO_ANSWER = Symbol('no answer');
 
 /** What `work` comes to, or `otherwise` when it has not ended after `limitMs`. */
 export async function withinOr<Result, Otherwise>(
@@ -18,17 +22,9 @@ export async function withinOr<Result, Otherwise>(
   work: Promise<Result>,
   otherwise: Otherwise,
 ): Promise<Result | Otherwise> {
-  return await firstOf(work, limitMs, (resolve) => resolve(otherwise));
-}
-
-async function firstOf<Result, Otherwise>(
-  work: Promise<Result>,
-  limitMs: number,
-  atLimit: (resolve: (otherwise: Otherwise) => void, reject: (error: Error) => void) => void,
-): Promise<Result | Otherwise> {
   let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<Otherwise>((resolve, reject) => {
-    timer = setTimeout(() => atLimit(resolve, reject), limitMs);
+  const limit = new Promise<Otherwise>((resolve) => {
+    timer = setTimeout(() => resolve(otherwise), limitMs);
   });
   try {
     return await Promise.race([work, limit]);

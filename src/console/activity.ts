@@ -1,5 +1,4 @@
 /** What one partition has done in its last moments, beside what the metrics read: submissions, and what they came to. */
-
 import { namesOf } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { withinOr } from '../time-limit.ts';

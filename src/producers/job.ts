@@ -121,8 +121,11 @@ export interface Names {
 /** Of the installation that this connection, or this `redis` of a configuration, belongs to. */
 export function namesOf(installation: { readonly namePrefix?: string | undefined } | undefined): Names {
   const { namePrefix } = installation ?? {};
-  const names = known.get(namePrefix) ?? namesWith(namePrefix);
-  known.set(namePrefix, names);
+  let names = known.get(namePrefix);
+  if (!names) {
+    names = namesWith(namePrefix);
+    known.set(namePrefix, names);
+  }
   return names;
 }
 

@@ -94,7 +94,6 @@ export class AcceptanceUnknownError extends Error {
 }
 
 const TIME_LIMIT_MS = 1_000;
-const WAIT_MS = 200;
 
 const optionsSchema = z.looseObject({
   client: z.looseObject({ id: z.string().min(1), apiKey: z.string().min(1) }),
@@ -121,7 +120,7 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
 
   const redis = connect(options.redis, 'producer', { onError, name: 'otp-producer' });
   const queues = producerQueues(redis);
-  const { waitReplicas = 'auto', waitMs = WAIT_MS } = options;
+  const { waitReplicas = 'auto', waitMs } = options;
   const held = new Held({ redis, waitReplicas, waitMs, onError });
   const sealer = Sealer.create(keySet, { reuseEphemeralKey: options.reuseEphemeralKey });
   sealer.catch(() => {}); // told by the first enqueue

@@ -10,7 +10,7 @@ export interface HeldOptions {
   readonly redis: RedisConnection;
   /** `auto`: as many as the server has. */
   readonly waitReplicas: number | 'auto';
-  readonly waitMs: number;
+  readonly waitMs?: number | undefined;
   readonly onError: (error: Error) => void;
 }
 
@@ -60,7 +60,6 @@ export class Held {
     args: (string | number)[],
   ): Promise<{ readonly reply: unknown; readonly replicasMissing: number }> {
     const { slot, wanted } = await this.#slotOf(keys[0]);
-    if (wanted === 0) return { reply: await script.run(this.#options.redis, keys, args), replicasMissing: 0 };
     const { reply, replicas } = await slot.writes.run(script, keys, args, wanted);
     return { reply, replicasMissing: Math.max(0, wanted - replicas) };
   }

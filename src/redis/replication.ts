@@ -11,6 +11,7 @@ import { duplicateOf } from './cluster.ts';
 import type { RedisConnection } from './connections.ts';
 import type { Script } from './script.ts';
 
+const WAIT_MS = 200;
 /** Beyond what the server may take for WAIT itself. */
 const SOCKET_GRACE_MS = 12_000;
 
@@ -40,7 +41,10 @@ export class WantedReplicas {
   /** `carriedOver`: so many of those of one server are wanted for a while of the one that takes its place. */
   constructor(
     configured: number | 'auto',
-    { goneAfterMs = REPLICAS_GONE_AFTER_MS, carriedOver = 0 }: { goneAfterMs?: number; carriedOver?: 0 | 1 } = {},
+    {
+      goneAfterMs = REPLICAS_GONE_AFTER_MS,
+      carriedOver = 0,
+    }: { goneAfterMs?: number | undefined; carriedOver?: 0 | 1 } = {},
   ) {
     this.#configured = configured;
     this.#goneAfterMs = goneAfterMs;
@@ -78,13 +82,15 @@ interface Write {
 export interface ReplicatedWritesOptions {
   /** Says where the server is; the connection that is used is made when it is first needed. */
   readonly redis: RedisConnection;
-  readonly waitMs: number;
+  /** How long a write waits for its replicas; 200 by default. */
+  readonly waitMs?: number | undefined;
   readonly onError: (error: Error) => void;
 }
 
 /** All keys of one of these must be in one slot: it is one server that WAIT asks. */
 export class ReplicatedWrites {
   readonly #options: ReplicatedWritesOptions;
+  readonly #waitMs: number;
   #connection: RedisConnection | null = null;
   #queue: Write[] = [];
   #sending: Promise<void> | null = null;
@@ -92,14 +98,17 @@ export class ReplicatedWrites {
 
   constructor(options: ReplicatedWritesOptions) {
     this.#options = options;
+    this.#waitMs = options.waitMs ?? WAIT_MS;
   }
 
+  /** Where no replica is wanted it goes on the ordinary connection, behind no WAIT. */
   async run(
     script: Script,
     keys: readonly string[],
     args: readonly (string | number)[],
     wanted: number,
   ): Promise<Replicated> {
+    if (wanted === 0) return { reply: await script.run(this.#options.redis, keys, args), replicas: 0 };
     return await new Promise((resolve, reject) => {
       this.#queue.push({ script, keys, args, wanted, whole: false, resolve, reject });
       this.#sending ??= this.#send().finally(() => {
@@ -129,7 +138,7 @@ export class ReplicatedWrites {
     const connection = this.#open();
     const pipeline: ChainableCommander = connection.pipeline();
     for (const { script, keys, args, whole } of writes) script.addTo(pipeline, keys, args, whole);
-    pipeline.wait(Math.max(...writes.map(({ wanted }) => wanted)), this.#options.waitMs);
+    pipeline.wait(Math.max(...writes.map(({ wanted }) => wanted)), this.#waitMs);
     const answers = (await pipeline.exec()) ?? [];
     const replicas = Number(answers[writes.length]?.[1] ?? 0);
     const again: Write[] = [];
@@ -162,10 +171,10 @@ export class ReplicatedWrites {
   #open(): RedisConnection {
     if (this.#closed) throw new Error('it is closed');
     if (this.#connection) return this.#connection;
-    const { redis, waitMs, onError } = this.#options;
+    const { redis, onError } = this.#options;
     const connection = duplicateOf(redis, {
       connectionName: 'otp-replicated',
-      socketTimeout: waitMs + SOCKET_GRACE_MS,
+      socketTimeout: this.#waitMs + SOCKET_GRACE_MS,
     });
     connection.on('error', onError);
     this.#connection = connection;

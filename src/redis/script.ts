@@ -29,7 +29,11 @@ export class Script {
     else pipeline.evalsha(this.#sha, keys.length, ...keys, ...args);
   }
 
-  async run(connection: RedisConnection, keys: string[], args: (string | number)[]): Promise<unknown> {
+  async run(
+    connection: RedisConnection,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
     try {
       return await connection.evalsha(this.#sha, keys.length, ...keys, ...args);
     } catch (error) {

@@ -289,6 +289,11 @@ export function changeOf(
   return change;
 }
 
+/** Two histories may count the same revision, after a failover; they have not written it in the same millisecond. */
+export function versionOf({ revision, updatedAt }: VerificationRecord): string {
+  return `${revision} ${updatedAt}`;
+}
+
 /** The change as apply.lua takes it. `forwarder` is who publishes the result without being told. */
 export function argumentsOf(change: Change, before: VerificationRecord, forwarder: string): (string | number)[] {
   const { set, clear, reference, publish } = change;
@@ -296,7 +301,7 @@ export function argumentsOf(change: Change, before: VerificationRecord, forwarde
   const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
   const args = [
     before.id,
-    `${before.revision} ${before.updatedAt}`,
+    versionOf(before),
     change.fenced ? '1' : '',
     change.dueAt,
     isAwaiting ? (set.awaitingSince ?? before.awaitingSince) : before.state === 'awaiting' ? 'out' : '',

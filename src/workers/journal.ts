@@ -24,13 +24,13 @@ import {
   overtaken,
   situationOf,
   snapshotOf,
+  versionOf,
 } from './change.ts';
 import { decide, type Evidence, type Policy, type Verdict } from './decide.ts';
 
 /** A worker whose heartbeat is older than this is dead to the others; its attempts become unknown, never sent again. */
 export const HEARTBEAT_LIFE_MS = 6_000;
 /** As the configuration has it, where nothing is said. */
-const WAIT_MS = 200;
 /** Half of the workers' lockDuration: headers leave within it or not at all. */
 export const SEND_WITHIN_MS = 4_000;
 
@@ -165,11 +165,11 @@ export class Journal {
     this.#worker = worker;
     this.#events = events;
     this.#wantedReplicas = new WantedReplicas(settings.waitReplicas ?? 0, {
-      ...(settings.replicasGoneAfterMs === undefined ? {} : { goneAfterMs: settings.replicasGoneAfterMs }),
+      goneAfterMs: settings.replicasGoneAfterMs,
     });
     this.#replicated = new ReplicatedWrites({
       redis,
-      waitMs: settings.waitMs ?? WAIT_MS,
+      waitMs: settings.waitMs,
       onError: (error) =>
         events.emit('machinery:failed', { where: `replicated writes of ${settings.partition}`, error }),
     });
@@ -274,15 +274,13 @@ export class Journal {
     return null;
   }
 
-  /** Writes where replicas are waited for, and on the ordinary connection where none are. */
   async #written(
     script: Script,
     keys: string[],
     args: (string | number)[],
   ): Promise<{ reply: unknown; replicas: number; wanted: number }> {
     const wanted = this.#wantedReplicas.count;
-    if (wanted > 0) return { ...(await this.#replicated.run(script, keys, args, wanted)), wanted };
-    return { reply: await script.run(this.#redis, keys, args), replicas: 0, wanted };
+    return { ...(await this.#replicated.run(script, keys, args, wanted)), wanted };
   }
 
   #sawReplicas(server: string, replicas: number): void {
@@ -561,7 +559,7 @@ export class Journal {
         return { verdict: { do: 'nothing' }, before, published: null, heard: null }; // its retention is over
       }
       // It is not the revision that was decided on, and reads the same: deciding again would never end.
-      if (moved.revision === before.revision && moved.updatedAt === before.updatedAt)
+      if (versionOf(moved) === versionOf(before))
         throw new RecordError(before.id, 'revision', 'a number as scripts write it');
       before = moved;
     }

@@ -19,7 +19,7 @@ import { NewerFormatError, type VerificationRecord } from '../producers/record.t
 import type { Opener, Sealer } from '../producers/sealing.ts';
 import type { BoundProvider, TokenCall } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
-import { TimeLimitError, within } from '../time-limit.ts';
+import { withinOr } from '../time-limit.ts';
 import { type AttemptDependencies, attempt, conclude, inquire, type Next } from './attempt.ts';
 import { Breaker, type ProbeReply } from './breaker.ts';
 import type { BreakerSettings } from './breaker-policy.ts';
@@ -472,11 +472,9 @@ export async function scheduleInquiry(queue: Queue<VerificationJob>, id: string,
 }
 
 async function endsWithin(limitMs: number, work: Promise<unknown>): Promise<boolean> {
-  try {
-    await within(limitMs, work);
-    return true;
-  } catch (error) {
-    if (error instanceof TimeLimitError) return false;
-    throw error;
-  }
+  return await withinOr(
+    limitMs,
+    work.then(() => true),
+    false,
+  );
 }
