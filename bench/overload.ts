@@ -26,6 +26,7 @@ import { quantile } from './support/measure.ts';
 import { offer } from './support/offer.ts';
 import { inProject, writeMeasured } from './support/page.ts';
 import { cpuSecondsOf } from './support/parts.ts';
+import { postVerification } from './support/post.ts';
 
 const { values } = parseArgs({
   options: {
@@ -129,16 +130,9 @@ async function open(rateLimit: { max: number; perMs: number }): Promise<House> {
         .filter((line) => line !== '')
         .map((line) => JSON.parse(line) as LedgerEntry),
     post: async (reference) => {
-      const answer = await pool.request({
-        ...{ path: '/v1/verifications', method: 'POST' },
-        headers: {
-          authorization: `Bearer ${CLIENT.apiKey}`,
-          'content-type': 'application/json',
-          'idempotency-key': reference,
-        },
-        body: JSON.stringify({ ...BODY, provider: 'beqelal', params: { reference } }),
-      });
-      return { status: answer.statusCode, body: (await answer.body.json()) as { type?: string; expiresAt?: string } };
+      const body = { ...BODY, provider: 'beqelal', params: { reference } };
+      const { status, text } = await postVerification(pool, reference, body);
+      return { status, body: JSON.parse(text) as { type?: string; expiresAt?: string } };
     },
     startWorker: async () => void cleanup.use(await startService(installation, 'worker')),
     [Symbol.asyncDispose]: async () => await cleanup.run(),

@@ -23,6 +23,7 @@ import { drawLines, type Line } from './support/lines.ts';
 import { offer } from './support/offer.ts';
 import { inProject, writeMeasured } from './support/page.ts';
 import { type StubReport, start } from './support/parts.ts';
+import { postVerification } from './support/post.ts';
 import { Progress } from './support/progress.ts';
 import { type Slope, slopeOf } from './support/slope.ts';
 
@@ -138,22 +139,13 @@ async function soak(): Promise<boolean> {
     let refused = 0;
     const ask = async (): Promise<void> => {
       const reference = `TX${randomUUID().slice(0, 13)}`;
-      const answer = await pool.request({
-        ...{ path: '/v1/verifications', method: 'POST' },
-        headers: {
-          authorization: `Bearer ${CLIENT.apiKey}`,
-          'content-type': 'application/json',
-          'idempotency-key': reference,
-        },
-        body: JSON.stringify({
-          ...{ provider: 'cepta', otp: '012345' },
-          params: { transactionRef: reference, paymentId: 'PAY12345XYZ', md: 'merchant_data' },
-          amount: { value: '100.00', currency: 'NGN' },
-          metadata: { orderId: reference },
-        }),
+      const { status } = await postVerification(pool, reference, {
+        ...{ provider: 'cepta', otp: '012345' },
+        params: { transactionRef: reference, paymentId: 'PAY12345XYZ', md: 'merchant_data' },
+        amount: { value: '100.00', currency: 'NGN' },
+        metadata: { orderId: reference },
       });
-      await answer.body.dump();
-      if (answer.statusCode === 202) accepted += 1;
+      if (status === 202) accepted += 1;
       else refused += 1;
     };
     const samples: Sample[] = [];

@@ -11,8 +11,9 @@ import { startTestRedis } from '../../test/support/redis.ts';
 import { install } from '../../test/support/service.ts';
 import { CLIENT, REUSE, startService, UNLIMITED } from '../pipelines/ours.ts';
 import { Cleanup } from '../support/cleanup.ts';
-import { openLoopOf } from '../support/open-loop.ts';
+import { offer } from '../support/offer.ts';
 import { cpuSecondsOf, machineCpuSeconds } from '../support/parts.ts';
+import { postVerification } from '../support/post.ts';
 
 const IN_FLIGHT = 64;
 const DUE = '{otp-cepta}:due';
@@ -61,22 +62,13 @@ export async function intakeOnce({ warmSeconds, seconds, perSecond, reuse }: Int
     let count = 0;
     const enqueue = async (): Promise<void> => {
       count += 1;
-      const answer = await pool.request({
-        ...{ path: '/v1/verifications', method: 'POST' },
-        headers: {
-          authorization: `Bearer ${CLIENT.apiKey}`,
-          'content-type': 'application/json',
-          'idempotency-key': randomUUID(),
-        },
-        body: JSON.stringify({
-          ...{ provider: 'cepta', otp: '012345' },
-          params: { transactionRef: `TX${count}`, paymentId: 'PAY1', md: 'merchant_data' },
-          amount: { value: '100.00', currency: 'NGN' },
-          metadata: { orderId: `A-${count}` },
-        }),
+      const { status, text } = await postVerification(pool, randomUUID(), {
+        ...{ provider: 'cepta', otp: '012345' },
+        params: { transactionRef: `TX${count}`, paymentId: 'PAY1', md: 'merchant_data' },
+        amount: { value: '100.00', currency: 'NGN' },
+        metadata: { orderId: `A-${count}` },
       });
-      const text = await answer.body.text();
-      if (answer.statusCode !== 202) throw new Error(`the intake answered ${answer.statusCode}: ${text}`);
+      if (status !== 202) throw new Error(`the intake answered ${status}: ${text}`);
     };
     const closedLoop = async (forSeconds: number): Promise<number> => {
       const [before, endsAt] = [count, performance.now() + forSeconds * 1_000];
@@ -100,9 +92,10 @@ export async function intakeOnce({ warmSeconds, seconds, perSecond, reuse }: Int
     const redisCpuMicros = ((cpuSecondsOf(redisPid) - redisCpuBefore) * 1e6) / accepted;
     const foreignCores = Math.max(0, (machineCpuSeconds() - machineBefore - (own() - ownBefore)) / seconds);
 
-    const latenciesMs = await openLoopOf(perSecond, seconds, async (_, dueAt) => {
+    const latenciesMs: number[] = [];
+    await offer(perSecond, seconds, async (dueAt) => {
       await enqueue();
-      return performance.now() - dueAt;
+      latenciesMs.push(performance.now() - dueAt);
     });
 
     const redis = new Redis(server.url);

@@ -1,6 +1,6 @@
 /** From the moment at which a verification was due to be put in, to the moment at which its result is in a handler's hands. */
 import type { House, Pipeline } from '../pipelines/pipeline.ts';
-import { openLoopOf } from '../support/open-loop.ts';
+import { offer } from '../support/offer.ts';
 import type { Progress } from '../support/progress.ts';
 
 export interface LatencyPlan {
@@ -77,7 +77,13 @@ async function flowOf(house: House): Promise<Flow> {
   };
   return {
     one: async (reference) => await submitted(reference, performance.now()),
-    run: async (prefix, perSecond, seconds) =>
-      await openLoopOf(perSecond, seconds, async (index, dueAt) => await submitted(`${prefix}${index}`, dueAt)),
+    run: async (prefix, perSecond, seconds) => {
+      const latencies: number[] = [];
+      let count = 0;
+      await offer(perSecond, seconds, async (dueAt) => {
+        latencies.push(await submitted(`${prefix}${count++}`, dueAt));
+      });
+      return latencies;
+    },
   };
 }

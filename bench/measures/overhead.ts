@@ -1,9 +1,10 @@
 /** Through HTTP with `Prefer: wait`, one at a time, from the request to the answer that has the outcome. */
 import { Pool } from 'undici';
 import { startTestRedis } from '../../test/support/redis.ts';
-import { CLIENT, installOurs, startService } from '../pipelines/ours.ts';
+import { installOurs, startService } from '../pipelines/ours.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { start } from '../support/parts.ts';
+import { postVerification } from '../support/post.ts';
 
 /** Milliseconds of each; the provider answers at once. */
 export async function idleThroughHttp(count: number): Promise<number[]> {
@@ -19,21 +20,10 @@ export async function idleThroughHttp(count: number): Promise<number[]> {
     const latencies: number[] = [];
     for (let index = 0; index < count * 2; index += 1) {
       const began = performance.now();
-      const answer = await pool.request({
-        ...{ path: '/v1/verifications', method: 'POST' },
-        headers: {
-          authorization: `Bearer ${CLIENT.apiKey}`,
-          'content-type': 'application/json',
-          'idempotency-key': `TX${index}`,
-          prefer: 'wait=10',
-        },
-        body: JSON.stringify({
-          ...{ provider: 'cepta', otp: '012345' },
-          params: { transactionRef: `TX${index}`, paymentId: 'PAY1', md: 'merchant_data' },
-        }),
-      });
-      const text = await answer.body.text();
-      if (answer.statusCode !== 200) throw new Error(`the intake answered ${answer.statusCode}: ${text}`);
+      const params = { transactionRef: `TX${index}`, paymentId: 'PAY1', md: 'merchant_data' };
+      const body = { provider: 'cepta', otp: '012345', params };
+      const { status, text } = await postVerification(pool, `TX${index}`, body, { prefer: 'wait=10' });
+      if (status !== 200) throw new Error(`the intake answered ${status}: ${text}`);
       if (index >= count) latencies.push(performance.now() - began); // the first half is for the compiler
     }
     return latencies;

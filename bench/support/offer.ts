@@ -1,4 +1,7 @@
-/** Open loop: whoever comes next comes at his time, whatever became of those before him. */
+/**
+ * Open loop: whoever comes next comes at his time, whatever became of those before him.
+ * @param ask gets that time, in ms of `performance.now()`
+ */
 export async function offer(
   perSecond: number,
   seconds: number,
@@ -15,7 +18,7 @@ export async function offer(
       const one = ask(startsAt + (asked / perSecond) * 1_000).finally(() => underway.delete(one));
       underway.add(one);
     }
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    await new Promise((resolve) => setTimeout(resolve, 1));
   }
   await Promise.all(underway);
 }
