@@ -6,13 +6,10 @@
  *   npm run failover -- --kills 10 --seed 7
  */
 import { randomInt } from 'node:crypto';
-import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { partitionKeys } from '../src/producers/job.ts';
 import type { ResultEvent } from '../src/producers/result.ts';
 import { connectRedis, type RedisConnection, type RedisSettings } from '../src/redis/connections.ts';
@@ -24,9 +21,20 @@ import {
   startTestCluster,
   startTestSentinel,
 } from '../test/support/servers.ts';
-import { caseOf, drain, untilPublished, untilSettled, wireEntryOf } from './harness.ts';
-import { judge, VIOLATIONS, type Violation, type WireEntry } from './judge.ts';
+import {
+  caseOf,
+  drain,
+  freshFolder,
+  leaveFolder,
+  tellViolations,
+  untilPublished,
+  untilSettled,
+  verdictOn,
+  wireOf,
+} from './harness.ts';
+import type { Violation, WireEntry } from './judge.ts';
 import { Load } from './load.ts';
+import { numberFrom } from './number-option.ts';
 import { PROVIDERS, planOf, type Story } from './plan.ts';
 import { World } from './world.ts';
 
@@ -53,7 +61,6 @@ const HUNG_FOR_MS = 9_000;
 /** Each answer takes so long, so that many attempts are in flight at once. */
 const PROVIDER_FAULTS = 'slow=1:1200';
 const NODE_TIMEOUT_MS = 2_000;
-const DATA = fileURLToPath(new URL('../.data/failover/', import.meta.url));
 
 /** A Redis whose masters have successors. */
 interface Group extends AsyncDisposable {
@@ -131,12 +138,9 @@ async function runOn(
   { seed, rate, waitReplicas }: Options,
 ): Promise<{ episodes: Episode[]; violations: Violation[] }> {
   console.log(`failover: on ${where}, ${kills} kills, seed ${seed}, ${rate}/s, journal.waitReplicas ${waitReplicas}`);
-  const folder = join(DATA, `${where}-${seed}`);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const folder = freshFolder('failover', `${where}-${seed}`);
   const { stories } = planOf({ seed, durationMs: kills * EPISODE_MS, ratePerSecond: rate, workers: 2 });
-  const references = new Map(stories.map(({ provider, reference }) => [`${provider} ${reference}`, reference]));
-  const wire: WireEntry[] = [];
+  const { wire, onProviderRequest } = wireOf(stories);
   await using group = await startGroup(where);
   const world = await World.start({
     folder,
@@ -145,10 +149,7 @@ async function runOn(
     redis: { ...group.settings },
     journal: { waitReplicas: waitReplicas === 'auto' ? 'auto' : Number(waitReplicas) },
     providerFaults: PROVIDER_FAULTS,
-    onProviderRequest: (provider, text, atMs) => {
-      const entry = wireEntryOf(provider, text, atMs, references);
-      if (entry) wire.push(entry);
-    },
+    onProviderRequest,
   });
   const lag = monitorEventLoopDelay({ resolution: 10 });
   lag.enable();
@@ -179,10 +180,7 @@ async function runOn(
     await world.control('/faults', { spec: '' });
     await untilSettled(world, load, () => {}, never);
     const events = (): ResultEvent[] => results.map(({ event }) => event);
-    await untilPublished(load, events, never);
-    await delay(1_500);
-    await world.readMetrics();
-    const wireLagMs = Math.ceil(lag.max / 1e6) + 250;
+    await untilPublished(world, load, events, never);
     const ledger = world.ledger();
     const received = new Set(ledger.filter(({ event }) => event === 'code_received').map(({ reference }) => reference));
     // A 202 does not wait for replicas, and docs/promises.md says so: one that was forgotten before its code was sent is
@@ -190,18 +188,9 @@ async function runOn(
     const cases = load.enquiries.map(caseOf);
     const forgotten = cases.filter((one) => one.statuses.includes(410) && !received.has(one.reference));
     console.log(`failover: ${forgotten.length} acceptances were forgotten before anything was sent`);
-    const violations = judge({
-      cases: cases.filter((one) => !forgotten.includes(one)),
-      ledger,
-      results: events(),
-      wire,
-      sendsAfterDeadline: world.metrics.sum('otp_sends_after_deadline_total'),
-      wireLagMs,
-      networkDelayMs: 1_000 + wireLagMs,
-    });
-    for (const { kind, says, provider, reference, id } of violations.slice(0, 10)) {
-      console.log(`failover: ${VIOLATIONS[kind]}: ${provider} ${reference} ${id}: ${says}`);
-    }
+    const judged = cases.filter((one) => !forgotten.includes(one));
+    const violations = verdictOn(world, { cases: judged, results: events(), wire, lag });
+    tellViolations('failover', violations);
     const kinds = new Map<string, number>();
     for (const { kind } of violations) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
     if (kinds.size > 0) console.log(`failover: ${[...kinds].map(([kind, count]) => `${count} ${kind}`).join(', ')}`);
@@ -228,8 +217,7 @@ async function runOn(
     await load.close();
     await world.close();
     await consumer.close();
-    if (failed) console.log(`failover: everything is kept in ${folder}`);
-    else rmSync(folder, { recursive: true, force: true });
+    leaveFolder('failover', folder, failed);
   }
 }
 
@@ -368,17 +356,11 @@ async function untilInFlight(redis: RedisConnection): Promise<number> {
   }
 }
 
-const within = (low: number, high: number) => (text: string) => {
-  const number = Number(text);
-  if (Number.isInteger(number) && number >= low && number <= high) return number;
-  throw new InvalidArgumentError(`must be a whole number from ${low} to ${high}.`);
-};
-
 const program = new Command('failover')
   .description('Kills, stops and hands over the masters of a Cluster and of a group under Sentinel, under load.')
-  .option('--kills <count>', 'how many faults in all', within(1, 100), 10)
-  .option('--seed <seed>', 'what is submitted; random without it', within(0, 4_294_967_295))
-  .option('--rate <count>', 'new verifications in a second', within(1, 200), 70)
+  .option('--kills <count>', 'how many faults in all', numberFrom(1, 100), 10)
+  .option('--seed <seed>', 'what is submitted; random without it', numberFrom(0, 4_294_967_295))
+  .option('--rate <count>', 'new verifications in a second', numberFrom(1, 200), 70)
   .addOption(new Option('--on <where>', 'where').choices([...WHERE, 'both']).default('both'))
   .option('--wait-replicas <count>', 'journal.waitReplicas: auto, 0, 1 …', 'auto')
   .action(async (given: Omit<Options, 'seed'> & { seed?: number }) => {

@@ -1,18 +1,54 @@
-/** What the programs that break things share: how results are drained, how a run ends, and what the judge is told of it. */
+/** What the programs that break things share: how a run begins, how results are drained, how it ends, and what the judge says. */
+import { mkdirSync, rmSync } from 'node:fs';
+import type { IntervalHistogram } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'bullmq';
 import { RESULTS_QUEUE, resultsPrefix } from '../src/producers/job.ts';
 import type { ResultEvent } from '../src/producers/result.ts';
 import { connectRedis, type RedisSettings } from '../src/redis/connections.ts';
 import type { SandboxProvider } from '../src/sandbox/index.ts';
-import { booksByTransaction, type Case, impatience, type WireEntry } from './judge.ts';
+import {
+  booksByTransaction,
+  type Case,
+  impatience,
+  judge,
+  VIOLATIONS,
+  type Violation,
+  type WireEntry,
+} from './judge.ts';
 import { type Enquiry, idOf, type Load } from './load.ts';
+import type { Story } from './plan.ts';
 import type { World } from './world.ts';
 
 /** From the end of the troubles until every verification must have its end. */
 export const SETTLE_WITHIN_MS = 90_000;
 /** An entry that a dead forwarder had read is claimed after ten seconds, looked for every five. */
 const RESULTS_WITHIN_MS = 30_000;
+
+/** Where one run keeps its logs, its append-only files and its ledger; empty. */
+export function freshFolder(...names: readonly string[]): string {
+  const folder = fileURLToPath(new URL(`../.data/${names.join('/')}/`, import.meta.url));
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  return folder;
+}
+
+/** Every request that carries a code of these stories, as the world sees it leave. */
+export function wireOf(stories: readonly Story[]): {
+  readonly wire: readonly WireEntry[];
+  onProviderRequest(provider: SandboxProvider, text: string, atMs: number): void;
+} {
+  const references = new Map(stories.map(({ provider, reference }) => [`${provider} ${reference}`, reference]));
+  const wire: WireEntry[] = [];
+  return {
+    wire,
+    onProviderRequest: (provider, text, atMs) => {
+      const entry = wireEntryOf(provider, text, atMs, references);
+      if (entry) wire.push(entry);
+    },
+  };
+}
 
 /** Everything is up again: waits until every verification has its end, or has waited too long, and its results are there. */
 export async function untilSettled(
@@ -40,6 +76,7 @@ export async function untilSettled(
 
 /** The last results come; then all is looked at once more, because what waited may have moved on meanwhile. */
 export async function untilPublished(
+  world: World,
   load: Load,
   results: () => readonly ResultEvent[],
   signal: AbortSignal,
@@ -49,6 +86,50 @@ export async function untilPublished(
     await delay(200);
   }
   await inBatches(load.enquiries, 50, async (enquiry) => void (await load.look(enquiry)));
+  await delay(1_500); // for a repeat that should not be
+  await world.readMetrics();
+}
+
+/**
+ * The judge's word on all that was said and done, the harness's own slowness taken off.
+ * @param lag of this process's event loop, since the run began
+ * @param networkDelayMs at most, between a worker and a provider
+ */
+export function verdictOn(
+  world: World,
+  {
+    lag,
+    networkDelayMs = 0,
+    ...evidence
+  }: {
+    readonly cases: readonly Case[];
+    readonly results: readonly ResultEvent[];
+    readonly wire: readonly WireEntry[];
+    readonly lag: IntervalHistogram;
+    readonly networkDelayMs?: number;
+  },
+): Violation[] {
+  const wireLagMs = Math.ceil(lag.max / 1e6) + 250;
+  return judge({
+    ...evidence,
+    ledger: world.ledger(),
+    sendsAfterDeadline: world.metrics.sum('otp_sends_after_deadline_total'),
+    wireLagMs,
+    networkDelayMs: networkDelayMs + 1_000 + wireLagMs,
+  });
+}
+
+/** The first of them, a line each. */
+export function tellViolations(program: string, violations: readonly Violation[]): void {
+  for (const { kind, says, provider, reference, id } of violations.slice(0, 10)) {
+    console.log(`${program}: ${VIOLATIONS[kind]}: ${provider} ${reference} ${id}: ${says}`);
+  }
+}
+
+/** Kept when somebody must look into it. */
+export function leaveFolder(program: string, folder: string, keep: boolean): void {
+  if (keep) console.log(`${program}: everything is kept in ${folder}`);
+  else rmSync(folder, { recursive: true, force: true });
 }
 
 /** Every result as it comes, repeats included: what a client's consumer would drop is what the judge wants to see. */
@@ -100,7 +181,7 @@ export function caseOf(enquiry: Enquiry): Case {
 }
 
 /** A request that carries a code, by what its body says; null for every other one. */
-export function wireEntryOf(
+function wireEntryOf(
   provider: SandboxProvider,
   text: string,
   atMs: number,

@@ -6,17 +6,24 @@
  *   npm run rolling -- --seed 7
  */
 import { randomInt } from 'node:crypto';
-import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import type { ResultEvent } from '../src/producers/result.ts';
-import { caseOf, drain, untilPublished, untilSettled, wireEntryOf } from './harness.ts';
-import { judge, VIOLATIONS, type WireEntry } from './judge.ts';
+import {
+  caseOf,
+  drain,
+  freshFolder,
+  leaveFolder,
+  tellViolations,
+  untilPublished,
+  untilSettled,
+  verdictOn,
+  wireOf,
+} from './harness.ts';
 import { idOf, Load } from './load.ts';
+import { numberFrom } from './number-option.ts';
 import { PROVIDERS, planOf } from './plan.ts';
 import { World } from './world.ts';
 
@@ -32,7 +39,6 @@ const QUIET_MS = 3_000;
 const LONGEST_MS = 600_000;
 /** So that some attempts are always in flight when their worker is told to end. */
 const PROVIDER_FAULTS = 'slow=1:400';
-const DATA = fileURLToPath(new URL('../.data/rolling/', import.meta.url));
 
 interface Restart {
   readonly name: string;
@@ -43,21 +49,15 @@ interface Restart {
 
 async function rolling({ seed, rate, rounds }: Options): Promise<number> {
   console.log(`rolling: seed ${seed}, ${WORKERS} workers, ${rounds} rounds, ${rate}/s`);
-  const folder = join(DATA, String(seed));
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const folder = freshFolder('rolling', String(seed));
   const { stories } = planOf({ seed, durationMs: LONGEST_MS, ratePerSecond: rate, workers: WORKERS });
-  const references = new Map(stories.map(({ provider, reference }) => [`${provider} ${reference}`, reference]));
-  const wire: WireEntry[] = [];
+  const { wire, onProviderRequest } = wireOf(stories);
   const world = await World.start({
     folder,
     workers: WORKERS,
     mutant: null,
     providerFaults: PROVIDER_FAULTS,
-    onProviderRequest: (provider, text, atMs) => {
-      const entry = wireEntryOf(provider, text, atMs, references);
-      if (entry) wire.push(entry);
-    },
+    onProviderRequest,
   });
   const lag = monitorEventLoopDelay({ resolution: 10 });
   lag.enable();
@@ -95,19 +95,8 @@ async function rolling({ seed, rate, rounds }: Options): Promise<number> {
     await running;
     await world.control('/faults', { spec: '' });
     await untilSettled(world, load, () => {}, never);
-    await untilPublished(load, () => results, never);
-    await delay(1_500);
-    await world.readMetrics();
-    const wireLagMs = Math.ceil(lag.max / 1e6) + 250;
-    const violations = judge({
-      cases: load.enquiries.map(caseOf),
-      ledger: world.ledger(),
-      results,
-      wire,
-      sendsAfterDeadline: world.metrics.sum('otp_sends_after_deadline_total'),
-      wireLagMs,
-      networkDelayMs: 1_000 + wireLagMs,
-    });
+    await untilPublished(world, load, () => results, never);
+    const violations = verdictOn(world, { cases: load.enquiries.map(caseOf), results, wire, lag });
     const worstBetween = (fromMs: number, untilMs: number): string => {
       const took = load.enquiries.flatMap((enquiry) => {
         const [first] = enquiry.posts;
@@ -130,9 +119,7 @@ async function rolling({ seed, rate, rounds }: Options): Promise<number> {
       table.push([name, seconds(leftMs - fromMs), seconds(readyMs - fromMs), worstBetween(fromMs - 1_000, readyMs)]);
     }
     console.log(table.toString());
-    for (const { kind, says, provider, reference, id } of violations.slice(0, 10)) {
-      console.log(`rolling: ${VIOLATIONS[kind]}: ${provider} ${reference} ${id}: ${says}`);
-    }
+    tellViolations('rolling', violations);
     const ownerless = load.enquiries.filter(({ resource }) =>
       resource?.history?.some(({ event }) => event === 'owner_dead'),
     ).length;
@@ -147,22 +134,15 @@ async function rolling({ seed, rate, rounds }: Options): Promise<number> {
     await load.close();
     await world.close();
     await consumer.close();
-    if (failed) console.log(`rolling: everything is kept in ${folder}`);
-    else rmSync(folder, { recursive: true, force: true });
+    leaveFolder('rolling', folder, failed);
   }
 }
 
-const within = (low: number, high: number) => (text: string) => {
-  const number = Number(text);
-  if (Number.isInteger(number) && number >= low && number <= high) return number;
-  throw new InvalidArgumentError(`must be a whole number from ${low} to ${high}.`);
-};
-
 const program = new Command('rolling')
   .description('Restarts each of four workers in turn under load, as a release is rolled out.')
-  .option('--seed <seed>', 'what is submitted; random without it', within(0, 4_294_967_295))
-  .option('--rate <count>', 'new verifications in a second', within(1, 100), 30)
-  .option('--rounds <count>', 'how often each worker is restarted', within(1, 20), 1)
+  .option('--seed <seed>', 'what is submitted; random without it', numberFrom(0, 4_294_967_295))
+  .option('--rate <count>', 'new verifications in a second', numberFrom(1, 100), 30)
+  .option('--rounds <count>', 'how often each worker is restarted', numberFrom(1, 20), 1)
   .action(async (given: Omit<Options, 'seed'> & { seed?: number }) => {
     process.exitCode = await rolling({ ...given, seed: given.seed ?? randomInt(1, 1_000_000_000) });
   });

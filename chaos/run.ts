@@ -5,18 +5,17 @@
  *   npm run chaos -- --minutes 5 --seed 42
  */
 import { randomInt } from 'node:crypto';
-import { appendFileSync, mkdirSync, rmSync } from 'node:fs';
+import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import type { ResultEvent } from '../src/producers/result.ts';
 import { connectRedis } from '../src/redis/connections.ts';
 import { Faults, type Span } from './faults.ts';
-import { caseOf, drain, untilPublished, untilSettled, wireEntryOf } from './harness.ts';
-import { crossingOf, judge, type WireEntry } from './judge.ts';
+import { caseOf, drain, freshFolder, leaveFolder, untilPublished, untilSettled, verdictOn, wireOf } from './harness.ts';
+import { crossingOf, type WireEntry } from './judge.ts';
 import { Load } from './load.ts';
+import { numberFrom } from './number-option.ts';
 import { LONGEST_DELAY_MS, type Plan, PROVIDERS, planOf } from './plan.ts';
 import { Progress, printReport, type Recovery, type RunFigures } from './report.ts';
 import { MUTANTS, type Mutant, World } from './world.ts';
@@ -34,8 +33,6 @@ interface Options {
 const QUICK_MS = 20_000;
 const METRICS_EVERY_MS = 2_000;
 
-const DATA = fileURLToPath(new URL('../.data/chaos/', import.meta.url));
-
 async function chaos(options: Options): Promise<number> {
   const { seed, workers, rate, mutant } = options;
   const durationMs = options.quick ? QUICK_MS : options.minutes * 60_000;
@@ -43,9 +40,7 @@ async function chaos(options: Options): Promise<number> {
   if (mutant !== null) console.log(`chaos: with the mutant ${mutant}, which must be condemned`);
   const plan = planOf({ seed, durationMs, ratePerSecond: rate, workers });
 
-  const folder = join(DATA, String(seed));
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const folder = freshFolder('chaos', String(seed));
   const startedAt = performance.now();
   const say = (text: string): void => {
     const line = `${new Date().toISOString()} ${text}\n`;
@@ -57,18 +52,8 @@ async function chaos(options: Options): Promise<number> {
   process.once('SIGINT', onSignal);
   process.once('SIGTERM', onSignal);
 
-  const references = new Map<string, string>();
-  for (const { provider, reference } of plan.stories) references.set(`${provider} ${reference}`, reference);
-  const wire: WireEntry[] = [];
-  const world = await World.start({
-    folder,
-    workers,
-    mutant,
-    onProviderRequest: (provider, text, atMs) => {
-      const entry = wireEntryOf(provider, text, atMs, references);
-      if (entry) wire.push(entry);
-    },
-  });
+  const { wire, onProviderRequest } = wireOf(plan.stories);
+  const world = await World.start({ folder, workers, mutant, onProviderRequest });
   let failed = true;
   try {
     const figures = await tell(world, plan, { options, durationMs, startedAt, say, wire, signal: aborted.signal });
@@ -81,8 +66,7 @@ async function chaos(options: Options): Promise<number> {
     return failed ? 1 : 0;
   } finally {
     await world.close();
-    if (failed || options.keep) console.log(`chaos: everything is kept in ${folder}`);
-    else rmSync(folder, { recursive: true, force: true });
+    leaveFolder('chaos', folder, failed || options.keep);
     process.removeListener('SIGINT', onSignal);
     process.removeListener('SIGTERM', onSignal);
   }
@@ -154,22 +138,10 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
     const settledInMs = performance.now() - calmAt;
 
     phase = 'the last results come';
-    await untilPublished(load, () => results, signal);
-    await delay(1_500);
-    await world.readMetrics();
+    await untilPublished(world, load, () => results, signal);
 
-    const wireLagMs = Math.ceil(lag.max / 1e6) + 250;
     const cases = load.enquiries.map(caseOf);
-    const ledger = world.ledger();
-    const violations = judge({
-      cases,
-      ledger,
-      results,
-      wire,
-      sendsAfterDeadline: world.metrics.sum('otp_sends_after_deadline_total'),
-      wireLagMs,
-      networkDelayMs: LONGEST_DELAY_MS + 1_000 + wireLagMs,
-    });
+    const violations = verdictOn(world, { cases, results, wire, lag, networkDelayMs: LONGEST_DELAY_MS });
     const recoveries = faults.kills.flatMap(({ worker, atMs, inFlight }) =>
       inFlight.map((id): Recovery => {
         const heardAt = firstResultAt.get(id) ?? Number.NaN;
@@ -182,7 +154,7 @@ async function tell(world: World, plan: Plan, telling: Telling): Promise<RunFigu
     return {
       cases,
       posts: load.enquiries.flatMap(({ posts }) => posts),
-      ledger,
+      ledger: world.ledger(),
       results,
       violations,
       faults: faults.done,
@@ -228,19 +200,13 @@ function repeatOf({ minutes, seed, quick, workers, rate, mutant }: Options): str
 const DEFAULT_WORKERS = 3;
 const DEFAULT_RATE = 30;
 
-const within = (low: number, high: number, whole: boolean) => (text: string) => {
-  const number = Number(text);
-  if (text.trim() !== '' && number >= low && number <= high && (!whole || Number.isInteger(number))) return number;
-  throw new InvalidArgumentError(`must be a number from ${low} to ${high}.`);
-};
-
 const program = new Command('chaos')
   .description('Drives verifications through all five sandboxed providers while processes, sockets and queues break.')
-  .option('--minutes <minutes>', 'how long things go wrong', within(0.1, 60, false), 1)
-  .option('--seed <seed>', 'the plan; random without it', within(0, 4_294_967_295, true))
+  .option('--minutes <minutes>', 'how long things go wrong', numberFrom(0.1, 60, { whole: false }), 1)
+  .option('--seed <seed>', 'the plan; random without it', numberFrom(0, 4_294_967_295))
   .option('--quick', 'twenty seconds of trouble instead of minutes', false)
-  .option('--workers <count>', 'worker processes', within(1, 8, true), DEFAULT_WORKERS)
-  .option('--rate <count>', 'new verifications in a second', within(1, 100, true), DEFAULT_RATE)
+  .option('--workers <count>', 'worker processes', numberFrom(1, 8), DEFAULT_WORKERS)
+  .option('--rate <count>', 'new verifications in a second', numberFrom(1, 100), DEFAULT_RATE)
   .option('--keep', 'keeps logs, append-only file and ledger also when nothing is wrong', false)
   .addOption(new Option('--mutant <name>', 'breaks the service on purpose, to see it condemned').choices(MUTANTS))
   .action(async (given: { seed?: number; mutant?: Mutant } & Omit<Options, 'seed' | 'mutant'>) => {

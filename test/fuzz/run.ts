@@ -7,9 +7,10 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { createLogUpdate } from 'log-update';
 import pc from 'picocolors';
+import { numberFrom } from '../../chaos/number-option.ts';
 import { readCorpus, readKept } from './corpus.ts';
 import { type Failure, type Figures, type RunSettings, replay, run } from './engine.ts';
 import { TARGETS, type Target, type TargetName } from './target.ts';
@@ -192,19 +193,17 @@ class Progress {
   }
 }
 
-const within = (low: number, high: number, whole: boolean) => (text: string) => {
-  const number = Number(text);
-  if (text.trim() !== '' && number >= low && number <= high && (!whole || Number.isInteger(number))) return number;
-  throw new InvalidArgumentError(`must be a number from ${low} to ${high}.`);
-};
-
 const program = new Command('fuzz')
   .description('Garbled input into everything that reads what others have written, judged by independent oracles.')
-  .option('--seconds <seconds>', `how long; ${DEFAULT_SECONDS} without --cases`, within(1, 86_400, false))
-  .option('--cases <count>', 'how many for each target', within(1, 100_000_000, true))
-  .option('--seed <seed>', 'what is tried; random without it', within(0, 4_294_967_295, true))
+  .option(
+    '--seconds <seconds>',
+    `how long; ${DEFAULT_SECONDS} without --cases`,
+    numberFrom(1, 86_400, { whole: false }),
+  )
+  .option('--cases <count>', 'how many for each target', numberFrom(1, 100_000_000))
+  .option('--seed <seed>', 'what is tried; random without it', numberFrom(0, 4_294_967_295))
   .addOption(new Option('--target <name>', 'only one').choices(TARGETS))
-  .option('--skip <count>', 'cases of each target that are passed over', within(0, 100_000_000, true), 0)
+  .option('--skip <count>', 'cases of each target that are passed over', numberFrom(0, 100_000_000), 0)
   .option('--case <file>', 'only this one case, out of a file that a run has left behind')
   .action(async (options: Options) => {
     process.exitCode = await fuzz(options);
