@@ -232,8 +232,13 @@ async function journal(
   const args = [id, draft.otpLifetimeMs, draft.expiresAt ?? '', JOB_SEEN_WITHIN_MS, FOUND_BY_REFERENCE_MS];
   for (const [field, value] of Object.entries(fields)) args.push(field, value);
   const recordKeys = [keys.record(id), keys.due, keys.ofReference(client, reference)];
-  const [now, expiresAt] = (await acceptScript.run(deps.redis, recordKeys, args)) as [number, number] | [];
-  await deps.queue(partition).add(operation, { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id });
+  const journaling = acceptScript.run(deps.redis, recordKeys, args) as Promise<[number, number] | []>;
+  // They leave together, the record first. A server that has not met the script yet is told it first, for then the job
+  // would be there before its record, and that is a job of nothing.
+  if (!accepting.has(deps.redis)) await journaling;
+  const adding = deps.queue(partition).add(operation, { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id });
+  const [[now, expiresAt]] = await Promise.all([journaling, adding]);
+  markAccepting(deps.redis);
   await deps.held?.demand([keys.record(id)]);
   await claimDone(claim, deps.redis);
   if (now === undefined) return null;
@@ -241,6 +246,15 @@ async function journal(
   deps.events.emit('verification:accepted', { id, traceparent, partition, operation });
   const times = { createdAt: String(now), updatedAt: String(now), expiresAt: String(expiresAt) };
   return readRecord(id, partition, { ...fields, ...times, state: 'queued', revision: '1' });
+}
+
+/** Connections over which this process has accepted since they were made: their server has the script. */
+const accepting = new WeakSet<RedisConnection>();
+
+function markAccepting(redis: RedisConnection): void {
+  if (accepting.has(redis)) return;
+  accepting.add(redis);
+  redis.once('close', () => accepting.delete(redis));
 }
 
 /** What stands for a reference that is a person: the same for the same client, and telling nothing. */

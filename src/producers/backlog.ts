@@ -18,8 +18,9 @@ export interface Backlogged {
   readonly retryAfterMs: number;
 }
 
-/** Old enough to be asked for again. */
+/** Old enough to be asked for again; and, so long after that, too old to go by. */
 const READING_LIFE_MS = 250;
+const READING_STALE_MS = 750;
 const READING_LIMIT_MS = 200;
 const LONGEST_RETRY_AFTER_MS = 60_000;
 
@@ -49,18 +50,20 @@ export function backlogGuard(
     reading.pending ??= count(partition, reading).finally(() => {
       reading.pending = null;
     });
-    await reading.pending;
+    // Whoever comes while it is being asked for goes by the last one, and by what was let in since.
+    if (reading.depth === null || now() >= reading.until + READING_STALE_MS) await reading.pending;
     return reading;
   }
 
   async function count(partition: string, reading: Reading): Promise<void> {
+    const admittedBefore = reading.admitted;
     try {
       const counts = await within(READING_LIMIT_MS, options.queue(partition).getJobCounts(...UNSERVED));
       reading.depth = UNSERVED.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
     } catch {
       reading.depth = null; // Redis is slow or away: accepting will find out, and say so
     }
-    reading.admitted = 0;
+    reading.admitted -= admittedBefore; // what was let in meanwhile may not have been counted
     reading.until = now() + READING_LIFE_MS;
   }
 
