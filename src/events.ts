@@ -167,3 +167,11 @@ export class EventBus {
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error('something that is no Error was thrown', { cause: thrown });
 }
+
+/** An error's code, never its message: a message may quote what was sent, or an address with a token in it. */
+export function errorCodeOf(error: unknown): string {
+  if (error instanceof DOMException && error.name === 'TimeoutError') return 'TIMEOUT';
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (typeof code === 'string' && code !== '') return code;
+  return error instanceof AggregateError && error.errors.length > 0 ? errorCodeOf(error.errors[0]) : 'UNNAMED_ERROR';
+}

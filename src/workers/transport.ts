@@ -8,6 +8,7 @@
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type buildConnector, type Dispatcher, Pool } from 'undici';
+import { errorCodeOf } from '../events.ts';
 import type { HttpRequest, HttpResponse } from '../providers/provider.ts';
 import type { ProbeReply } from './breaker.ts';
 import { type ConnectSettings, connector } from './connecting.ts';
@@ -84,7 +85,7 @@ export class Transport {
     return await new Promise<ProbeReply>((resolve) => {
       this.#connect({ protocol, hostname, host, port }, (error, socket) => {
         socket?.on('error', () => {}).destroy();
-        resolve(error === null ? { answered: true, code: 'connected' } : { answered: false, code: codeOf(error) });
+        resolve(error === null ? { answered: true, code: 'connected' } : { answered: false, code: errorCodeOf(error) });
       });
     });
   }
@@ -181,7 +182,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   fail(error: unknown): void {
-    this.#end(codeOf(error));
+    this.#end(errorCodeOf(error));
   }
 
   #end(code: string): void {
@@ -213,10 +214,3 @@ export function timeToldIn(reply: Reply): number | null {
 /** undici would take a Host header for the name that the certificate must have. */
 const namesHost = ({ headers }: HttpRequest): boolean =>
   Object.keys(headers).some((name) => name.toLowerCase() === 'host');
-
-/** An error's code, never its message: a message may quote what was sent. */
-function codeOf(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  if (typeof code === 'string' && code !== '') return code;
-  return error instanceof AggregateError && error.errors.length > 0 ? codeOf(error.errors[0]) : 'UNNAMED_ERROR';
-}

@@ -6,7 +6,7 @@
 import { createHmac } from 'node:crypto';
 import { type Job, type JobsOptions, Queue, UnrecoverableError, Worker } from 'bullmq';
 import { type Dispatcher, Pool } from 'undici';
-import type { EventBus, WebhookOutcome } from '../events.ts';
+import { type EventBus, errorCodeOf, type WebhookOutcome } from '../events.ts';
 import { namesOf, webhookQueueName } from '../producers/job.ts';
 import type { ResultEvent } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
@@ -161,7 +161,7 @@ export class WebhookSender {
       });
       await answer.body.dump({ limit: 65_536 });
     } catch (error) {
-      throw new NotDelivered(codeOf(error));
+      throw new NotDelivered(errorCodeOf(error));
     }
     const { statusCode } = answer;
     if (statusCode >= 200 && statusCode < 300) return String(statusCode);
@@ -185,11 +185,4 @@ function waitAfter(made: number, error: Error | undefined, delaysMs: readonly nu
 
 function retryAfterMs(header: string | string[] | undefined): number | null {
   return typeof header === 'string' && /^\d{1,6}$/.test(header) ? Number(header) * SECOND_MS : null;
-}
-
-/** A code, never a message: a message may quote an address with a token in it. */
-function codeOf(error: unknown): string {
-  if (error instanceof DOMException && error.name === 'TimeoutError') return 'TIMEOUT';
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' && code !== '' ? code : 'UNNAMED_ERROR';
 }

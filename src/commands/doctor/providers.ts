@@ -5,6 +5,7 @@
  */
 import { type Dispatcher, Pool } from 'undici';
 import type { Partition } from '../../config.ts';
+import { errorCodeOf } from '../../events.ts';
 import { tlsOf } from '../../main-settings.ts';
 import { connector } from '../../workers/connecting.ts';
 import { clockFinding, type Finding, fault, ok, warning } from './finding.ts';
@@ -80,7 +81,7 @@ async function ask({ baseUrl, tls, proxy }: Partition): Promise<Asked> {
       skewMs: skewOf(headers, ((connectedAt ?? startedAt) + answeredAt) / 2),
     };
   } catch (error) {
-    return { kind: connectedAt === null ? 'unreachable' : 'silent', code: codeOf(error) };
+    return { kind: connectedAt === null ? 'unreachable' : 'silent', code: errorCodeOf(error) };
   } finally {
     await pool.destroy();
   }
@@ -118,12 +119,4 @@ function throughProxy({ proxy }: Partition): string {
 
 function hostOf({ baseUrl }: Partition): string {
   return new URL(baseUrl).host;
-}
-
-/** A code, never a message. */
-function codeOf(error: unknown): string {
-  if (error instanceof DOMException && error.name === 'TimeoutError') return 'TIMEOUT';
-  if (error instanceof AggregateError && error.errors.length > 0) return codeOf(error.errors[0]);
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' && code !== '' ? code : 'UNNAMED_ERROR';
 }
