@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=32
 /** The `otp` command: runs what is asked for. Faults go to stderr; docs/command-line.md has the exit codes. */
 import { CommanderError } from 'commander';
 import { KNOWN_FAULTS } from './commands/command.ts';

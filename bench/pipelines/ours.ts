@@ -94,7 +94,7 @@ export async function installOurs(
 export async function startService({ folder, file }: Installation, roles: string): Promise<Part> {
   const path = join(folder, `${roles}-${randomUUID()}.log`);
   const log = openSync(path, 'a');
-  const child = spawn(process.execPath, [CLI, 'serve', '--config', file, '--roles', roles, '--json'], {
+  const child = spawn(CLI, ['serve', '--config', file, '--roles', roles, '--json'], {
     stdio: ['ignore', log, log],
   });
   const end = async (): Promise<void> => {

@@ -1,7 +1,6 @@
 /** Processes of the benchmark: each part of a pipeline has one of its own, and its processor time is read from the kernel. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
 export interface Part extends AsyncDisposable {
@@ -59,9 +58,17 @@ export function cpuSecondsOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-/** Seconds of processor time of the whole machine since it was started, all that is not idle. */
+/**
+ * Seconds of processor time of the whole machine since it was started, all that is not idle; what the host gives to its
+ * other guests is among it. proc(5), the first line of stat: user, nice, system, idle, iowait, irq, softirq, steal.
+ */
 export function machineCpuSeconds(): number {
-  return cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0) / 1_000;
+  const [, user, nice, system, , , irq, softirq, steal] = readFileSync('/proc/stat', 'utf8')
+    .split(/\s+/, 9)
+    .map(Number);
+  return (
+    [user, nice, system, irq, softirq, steal].reduce<number>((sum, ticks = 0) => sum + ticks, 0) / TICKS_PER_SECOND
+  );
 }
 
 export interface StubReport {

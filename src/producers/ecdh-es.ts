@@ -13,16 +13,15 @@ import {
   diffieHellman,
   generateKeyPairSync,
   type KeyObject,
-  randomBytes,
 } from 'node:crypto';
 import { z } from 'zod';
+import { freshBytes } from './fresh-bytes.ts';
 
 export const ALGORITHM = 'ECDH-ES';
 export const ENCRYPTION = 'A256GCM';
 const KEY_BITS = 256;
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
-const IVS_AT_ONCE = 256;
 
 /** Random IVs of 96 bits: among so many messages two are the same with a probability of 2^-57. */
 export const MOST_MESSAGES = 2 ** 20;
@@ -73,7 +72,7 @@ export class ReusingEncrypter {
     }
     agreement.messagesLeft -= 1;
     const { header, contentKey } = agreement;
-    const iv = freshIv();
+    const iv = freshBytes(IV_BYTES);
     const cipher = createCipheriv('aes-256-gcm', contentKey, iv, { authTagLength: TAG_BYTES });
     cipher.setAAD(Buffer.from(header, 'ascii'));
     const ciphertext = Buffer.concat([cipher.update(plaintext), cipher.final()]);
@@ -98,16 +97,6 @@ export class ReusingEncrypter {
     }, forMs).unref();
     return agreement;
   }
-}
-
-/** Drawn many at a time: a call for each costs more than the cipher does. None is given twice. */
-let ivs = Buffer.alloc(0);
-
-function freshIv(): Buffer {
-  if (ivs.length === 0) ivs = randomBytes(IV_BYTES * IVS_AT_ONCE);
-  const iv = ivs.subarray(0, IV_BYTES);
-  ivs = ivs.subarray(IV_BYTES);
-  return iv;
 }
 
 const headerSchema = z.looseObject({

@@ -5,9 +5,10 @@
  * Keys belong to an installation, and several may share one Redis: whoever makes a key asks `namesOf` with the connection
  * that will carry it (or with the configuration's `redis`). The names of queues are the same in every installation.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
+import { freshBytes } from './fresh-bytes.ts';
 
 /** The job carries no data of the verification: that lives in the journal, which no board can retry or edit. */
 export const jobSchema = z.strictObject({ v: z.literal(1), id: z.string() });
@@ -31,7 +32,7 @@ export const RESULTS_QUEUE = 'otp-results';
 
 /** `cepta_019f…`: the partition, then 32 hex characters that sort by time. It says where the verification lives. */
 export function newVerificationId(partition: string): string {
-  return `${partition}_${uuidv7().replaceAll('-', '')}`;
+  return `${partition}_${uuidv7({ random: freshBytes(16) }).replaceAll('-', '')}`;
 }
 
 /** The partition an id names, or null when it is no id of ours. */
@@ -40,7 +41,7 @@ export function partitionOf(id: string): string | null {
 }
 
 export function newAttemptToken(): string {
-  return randomBytes(16).toString('hex');
+  return freshBytes(16).toString('hex');
 }
 
 export interface PartitionQueueNames {
@@ -150,8 +151,7 @@ function namesWith(namePrefix: string | undefined): Names {
     },
     resultsPrefix: tag,
     webhookQueuePrefix: (client) => tag(webhookQueueName(client)),
-    claimKey: (client, idempotencyKey) =>
-      `${tag(`idem-${client}`)}:${createHash('sha256').update(idempotencyKey).digest('hex')}`,
+    claimKey: (client, idempotencyKey) => `${tag(`idem-${client}`)}:${hash('sha256', idempotencyKey)}`,
     clientRateKey: (client) => `${tag(`idem-${client}`)}:rate`,
     publishedChannel: own('otp-published'),
     knownPartitions: own('otp-partitions'),

@@ -139,11 +139,9 @@ export function idempotencyKeyProblem(key: unknown): string | null {
 }
 
 function isDeeperThan(value: unknown, levels: number): boolean {
-  let level: unknown[] = [value];
-  for (let depth = 0; level.length > 0; depth += 1) {
-    if (depth > levels) return true;
-    level = level.flatMap((one) => (typeof one === 'object' && one !== null ? Object.values(one) : []));
-  }
+  if (levels < 0) return true;
+  if (typeof value !== 'object' || value === null) return false;
+  for (const name in value) if (isDeeperThan(value[name as keyof typeof value], levels - 1)) return true;
   return false;
 }
 
