@@ -1,14 +1,15 @@
 /**
  * Does anything grow? An intake and a worker process under half of their load for a long time, records kept for a minute
- * only, so that all that may go has gone many times over: the heap of both after a forced collection, and the memory of
- * Redis, with their slopes.
+ * only, so that all that may go has gone many times over: the objects that both hold with nothing under way, before and
+ * after; meanwhile their heaps after a forced collection, and the memory of Redis, with their slopes.
  *
  *   npm run soak -- --minutes 30 --rate 100
  */
-import { fork } from 'node:child_process';
+import { fork, type Serializable } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { loadavg } from 'node:os';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
@@ -20,6 +21,7 @@ import { CLIENT } from './pipelines/ours.ts';
 import { machine, rounded } from './report.ts';
 import { Cleanup } from './support/cleanup.ts';
 import { drawLines, type Line } from './support/lines.ts';
+import { objectBytesIn } from './support/objects.ts';
 import { offer } from './support/offer.ts';
 import { inProject, writeMeasured } from './support/page.ts';
 import { type StubReport, start } from './support/parts.ts';
@@ -39,12 +41,25 @@ const RATE = Number(values.rate);
 const RETENTION_MS = Number(values.retention) * 1_000;
 const EVERY_MS = Math.max(2_000, Math.min(10_000, MINUTES * 1_000));
 const MIB = 2 ** 20;
+/** What is loaded when it is first needed has been needed then. */
+const WARM_S = Math.min(60, MINUTES * 20);
+/** Connections that nobody uses have gone then, and what is remembered for a moment is forgotten. */
+const QUIET_MS = 25_000;
+const FLAT_WITHIN = 0.01;
 
 interface Run {
   readonly accepted: number;
   readonly refused: number;
   readonly complete: boolean;
   readonly leftBytes: number;
+  readonly objects: readonly Objects[];
+}
+
+/** Bytes, with nothing under way, when it was warm and at the end. */
+interface Objects {
+  readonly role: string;
+  readonly before: number;
+  readonly after: number;
 }
 
 interface Heap {
@@ -65,6 +80,8 @@ interface Sample {
 interface Watched extends AsyncDisposable {
   readonly ready: { readonly intakeUrl: string };
   heap(): Promise<Heap>;
+  /** Bytes of objects; to be asked when nothing is under way. */
+  objects(): Promise<number>;
 }
 
 async function watched({ file }: Installation, role: string): Promise<Watched> {
@@ -81,12 +98,20 @@ async function watched({ file }: Installation, role: string): Promise<Watched> {
       if (line !== undefined) resolve(JSON.parse(line));
     });
   });
+  const told = async (question: Serializable): Promise<unknown> => {
+    const answer = new Promise((resolve) => child.once('message', resolve));
+    child.send(question);
+    return await answer;
+  };
   return {
     ready,
-    heap: async () => {
-      const told = new Promise<Heap>((resolve) => child.once('message', (heap) => resolve(heap as Heap)));
-      child.send('heap');
-      return await told;
+    heap: async () => (await told('heap')) as Heap,
+    objects: async () => {
+      const file = join(tmpdir(), `otp-soak-${child.pid}.heapsnapshot`);
+      await told({ snapshot: file });
+      const bytes = objectBytesIn(file);
+      rmSync(file);
+      return bytes;
     },
     [Symbol.asyncDispose]: async () => {
       const ended = new Promise((resolve) => child.once('exit', resolve));
@@ -148,6 +173,17 @@ async function soak(): Promise<boolean> {
       if (status === 202) accepted += 1;
       else refused += 1;
     };
+    const untilQuiet = async (): Promise<StubReport> => {
+      const giveUpAt = performance.now() + 30_000;
+      while (results < accepted && performance.now() < giveUpAt) await delay(200);
+      await delay(QUIET_MS);
+      return await stub.ask<StubReport>('report');
+    };
+    const objectsOf = async () => [await intake.objects(), await worker.objects()] as const;
+    await offer(RATE, WARM_S, ask);
+    await untilQuiet();
+    const objectsBefore = await objectsOf();
+
     const samples: Sample[] = [];
     const progress = new Progress(Math.round((MINUTES * 60_000) / EVERY_MS));
     const beganAt = performance.now();
@@ -167,12 +203,8 @@ async function soak(): Promise<boolean> {
     ended.abort();
     await sampling;
     progress.end();
-    const giveUpAt = performance.now() + 30_000;
-    let { received, distinct } = await stub.ask<StubReport>('report');
-    while (results !== received && performance.now() < giveUpAt) {
-      await delay(200);
-      ({ received, distinct } = await stub.ask<StubReport>('report'));
-    }
+    const { received, distinct } = await untilQuiet();
+    const objectsAfter = await objectsOf();
     // One that was answered by 503 may have been accepted as well: nobody knows, and it is submitted once or not at all.
     const complete = results === received && received === distinct && received >= accepted;
     const unsure = received - accepted <= refused;
@@ -184,6 +216,10 @@ async function soak(): Promise<boolean> {
       refused,
       complete: complete && unsure,
       leftBytes: await leftBehind(redis),
+      objects: [
+        { role: 'intake', before: objectsBefore[0], after: objectsAfter[0] },
+        { role: 'worker', before: objectsBefore[1], after: objectsAfter[1] },
+      ],
     });
   } finally {
     await cleanup.run();
@@ -200,23 +236,18 @@ function tell(all: readonly Sample[], emptyBytes: number, run: Run): boolean {
   };
   const rowOf = (name: string, of: (sample: Sample) => number): Row => {
     const values = samples.map(of);
-    const [least, most] = [Math.min(...values) / MIB, Math.max(...values) / MIB];
     const { slope, error } = perHour(of);
-    return { name, least, most, slope, error, flat: slope <= Math.max(3 * error, most * 0.02) };
+    return { name, least: Math.min(...values) / MIB, most: Math.max(...values) / MIB, slope, error };
   };
   /** The least of each minute: what is under way at the moment of a sample is no leak. */
   const floorOf = (of: (sample: Sample) => number) => (sample: Sample) =>
     Math.min(...samples.filter(({ at }) => Math.floor(at / 60) === Math.floor(sample.at / 60)).map(of));
-  const heaps = [
+  const heaps = (['intake', 'worker'] as const).map((role) =>
     rowOf(
-      'intake, heap after a forced collection, least of each minute',
-      floorOf(({ intake }) => intake.heapUsed),
+      `${role}, heap after a forced collection, least of each minute`,
+      floorOf(({ [role]: heap }) => heap.heapUsed),
     ),
-    rowOf(
-      'worker, heap after a forced collection, least of each minute',
-      floorOf(({ worker }) => worker.heapUsed),
-    ),
-  ];
+  );
   const ofRedis = rowOf('Redis, used memory', ({ redisBytes }) => redisBytes);
   const mean = (of: (sample: Sample) => number): number =>
     samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
@@ -234,10 +265,16 @@ function tell(all: readonly Sample[], emptyBytes: number, run: Run): boolean {
       `; ${run.refused} requests were not answered by 202.`,
     `Slopes are of ${samples.length} samples from ${rounded(warmSeconds)} s on, with their standard error.`,
     '',
-    '| what | least | most | MiB an hour | |',
-    '| --- | --- | --- | --- | --- |',
-    ...heaps.map((row) => `${toldOf(row)} ${row.flat ? 'flat' : 'grows'} |`),
-    `${toldOf(ofRedis)} see below |`,
+    '| objects, with nothing under way | before | after | |',
+    '| --- | --- | --- | --- |',
+    ...run.objects.map((objects) => {
+      const [before, after] = [objects.before, objects.after].map((bytes) => `${Math.round(bytes / 1_024)} KiB`);
+      return `| ${objects.role} | ${before} | ${after} | ${isFlat(objects) ? 'flat' : 'grows'} |`;
+    }),
+    '',
+    '| under load | least | most | MiB an hour |',
+    '| --- | --- | --- | --- |',
+    ...[...heaps, ofRedis].map(toldOf),
     '',
     `The journal held ${Math.min(...retained)} to ${Math.max(...retained)} records at a time, of ${run.accepted} that were made.`,
     `Redis memory per 1,000 verifications retained: **${rounded(perThousand / MIB)} MiB**, everything included that belongs to`,
@@ -277,14 +314,17 @@ function tell(all: readonly Sample[], emptyBytes: number, run: Run): boolean {
     }),
   );
   writeMeasured('docs/soak.md', lines);
-  return run.complete && heaps.every(({ flat }) => flat);
+  return run.complete && run.objects.every(isFlat);
 }
 
 interface Row extends Slope {
   readonly name: string;
   readonly least: number;
   readonly most: number;
-  readonly flat: boolean;
+}
+
+function isFlat({ before, after }: Objects): boolean {
+  return after <= before * (1 + FLAT_WITHIN);
 }
 
 function toldOf({ name, least, most, slope, error }: Row): string {
