@@ -35,11 +35,11 @@ import {
   inquire,
   type Phrases,
   type ProviderSide,
+  refusing,
   type Submission,
   type Transaction,
   type World,
 } from './desk.ts';
-import type { LedgerCall } from './ledger.ts';
 import { type Answer, type IncomingCall, json, type Told } from './server.ts';
 import { snapMessages, snapServices } from './snap-codes.ts';
 
@@ -122,6 +122,7 @@ export async function ayoconnect(
   encoding: 'hex' | 'base64',
   privateKeyPem?: string,
 ): Promise<ProviderSide> {
+  const refuse = refusing(world, provider);
   const privateKey =
     privateKeyPem === undefined
       ? (await promisify(generateKeyPair)('rsa', { modulusLength: 2048 })).privateKey
@@ -315,11 +316,6 @@ export async function ayoconnect(
       rate_limited: () => snap('inquiry', '42900', undefined, {}, { 'retry-after': '1' }),
     });
     return { call: 'inquiry', reference, answer };
-  }
-
-  function refuse(call: LedgerCall, reference: string | null, refusal: { answer: Answer; detail: string }): Handled {
-    world.ledger.write({ provider, call, reference, event: 'refused', detail: refusal.detail });
-    return { call, reference, answer: refusal.answer };
   }
 
   return {

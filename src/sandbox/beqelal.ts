@@ -6,7 +6,15 @@
  */
 import { createHmac, randomBytes, randomInt } from 'node:crypto';
 import { firstRefusal, isJson, jsonObject, matches, sameText, strangers } from './checks.ts';
-import { attend, type Handled, type Phrases, type ProviderSide, type Transaction, type World } from './desk.ts';
+import {
+  attend,
+  type Handled,
+  type Phrases,
+  type ProviderSide,
+  refusing,
+  type Transaction,
+  type World,
+} from './desk.ts';
 import { type Answer, type IncomingCall, json, type Told } from './server.ts';
 
 const provider = 'beqelal';
@@ -61,6 +69,7 @@ export interface BeqelalCallback {
 }
 
 export function beqelal(world: World, { reference: namesReference = true, hmac }: BeqelalCallback = {}): ProviderSide {
+  const refuse = refusing(world, provider);
   const credentials = {
     appId: `app_${randomBytes(8).toString('hex')}`,
     apiKey: randomBytes(24).toString('hex'),
@@ -87,11 +96,7 @@ export function beqelal(world: World, { reference: namesReference = true, hmac }
       () => (code === null ? field('otp') : null),
       () => (body && strangers(body, ['reference', 'otp']).length === 0 ? null : field('an undocumented member')),
     ]);
-    if (refusal || reference === null || code === null) {
-      const { answer, detail } = refusal ?? field('body');
-      world.ledger.write({ provider, call: 'verify', reference, event: 'refused', detail });
-      return { call: 'verify', reference, answer };
-    }
+    if (refusal || reference === null || code === null) return refuse('verify', reference, refusal ?? field('body'));
     const submission = { provider, call: 'verify', reference, code, magicValue: code } as const;
     return {
       call: 'verify',
@@ -115,8 +120,8 @@ export function beqelal(world: World, { reference: namesReference = true, hmac }
     },
     handle(call) {
       if (call.method === 'POST' && call.url === '/api/v1/payment/authorize') return authorize(call);
-      world.ledger.write({ provider, call: 'unknown', reference: null, event: 'refused', detail: 'no such path' });
-      return { call: 'unknown', reference: null, answer: error(404, '404', 'NOT_FOUND', 'Not found.', 'refused') };
+      const answer = error(404, '404', 'NOT_FOUND', 'Not found.', 'refused');
+      return refuse('unknown', null, { answer, detail: 'no such path' });
     },
   };
 }

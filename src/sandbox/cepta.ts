@@ -24,10 +24,10 @@ import {
   inquire,
   type Phrases,
   type ProviderSide,
+  refusing,
   type Transaction,
   type World,
 } from './desk.ts';
-import type { LedgerCall } from './ledger.ts';
 import { type Answer, type IncomingCall, json, type Told } from './server.ts';
 
 const provider = 'cepta';
@@ -168,6 +168,7 @@ export function cepta(
   authScheme: 'secret' | 'hmac',
   { shape = ceptaCallbackShapes[0], separator = '' }: CeptaCallback = {},
 ): ProviderSide {
+  const refuse = refusing(world, provider);
   let callbacks = 0;
   const credentials = {
     secretKey: `sk_${randomBytes(24).toString('hex')}`,
@@ -242,11 +243,6 @@ export function cepta(
       rate_limited: rateLimited,
     });
     return { call: 'inquiry', reference, answer };
-  }
-
-  function refuse(call: LedgerCall, reference: string | null, refusal: { answer: Answer; detail: string }): Handled {
-    world.ledger.write({ provider, call, reference, event: 'refused', detail: refusal.detail });
-    return { call, reference, answer: refusal.answer };
   }
 
   return {

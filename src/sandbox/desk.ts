@@ -95,6 +95,18 @@ export interface Handled {
   answer: Answer;
 }
 
+/** How a provider's side turns a request away before any money is spoken of; the ledger has why. */
+export function refusing(world: World, provider: SandboxProvider) {
+  return (
+    call: LedgerCall,
+    reference: string | null,
+    { answer, detail }: { answer: Answer; detail: string },
+  ): Handled => {
+    world.ledger.write({ provider, call, reference, event: 'refused', detail });
+    return { call, reference, answer };
+  };
+}
+
 export interface Phrases {
   accepted(transaction: Transaction): Answer;
   strange(transaction: Transaction): Answer;

@@ -12,10 +12,10 @@ import {
   inquire,
   type Phrases,
   type ProviderSide,
+  refusing,
   type Transaction,
   type World,
 } from './desk.ts';
-import type { LedgerCall } from './ledger.ts';
 import { type Answer, type IncomingCall, json, type Told } from './server.ts';
 
 const provider = 'hello-clever';
@@ -25,6 +25,7 @@ const error = (status: number, code: string, message: string, told?: Told, heade
 
 /** The status 400 is documented, its body is not: the envelope is that of the documented 401. */
 const badRequest = (told: Told) => error(400, 'BAD_REQUEST', 'Bad Request', told);
+const noBody = () => ({ answer: badRequest('refused'), detail: 'body' });
 const requireLogin = () => error(401, 'REQUIRE_LOGIN', 'Not Authorised', 'refused');
 const withoutBody = (status: number): Answer => ({ ...json(status, '', 'nothing'), body: '' });
 /** No 429 is documented, so the other side can rely on nothing. */
@@ -57,6 +58,7 @@ const phrases: Phrases = {
 };
 
 export function helloClever(world: World): ProviderSide {
+  const refuse = refusing(world, provider);
   const credentials = {
     appId: `app_${randomBytes(8).toString('hex')}`,
     secretKey: randomBytes(24).toString('hex'),
@@ -85,7 +87,7 @@ export function helloClever(world: World): ProviderSide {
       () => (matches(body?.code, /^[0-9A-Za-z]{4,10}$/) ? null : field('code')),
       () => (body && strangers(body, ['uuid', 'code']).length === 0 ? null : field('an undocumented member')),
     ]);
-    if (refusal || !body) return refuse(world, 'verify', reference, refusal);
+    if (refusal || !body) return refuse('verify', reference, refusal ?? noBody());
     const [uuid, code] = [String(body.uuid), String(body.code)];
     const submission = { provider, call: 'verify', reference: uuid, code, magicValue: code } as const;
     return { call: 'verify', reference, answer: attend(world, phrases, { ...submission, charging: 'on_approval' }) };
@@ -98,7 +100,7 @@ export function helloClever(world: World): ProviderSide {
       login(call),
       () => (reference === null ? { answer: badRequest('refused'), detail: 'uuid' } : null),
     ]);
-    if (refusal || reference === null) return refuse(world, 'inquiry', reference, refusal);
+    if (refusal || reference === null) return refuse('inquiry', reference, refusal ?? noBody());
     const answer = inquire(world, provider, reference, {
       word: (transaction) => words[transaction.stage],
       answer: (transaction, status) => json(200, payin(transaction, status)),
@@ -124,20 +126,9 @@ export function helloClever(world: World): ProviderSide {
     handle(call) {
       if (call.method === 'POST' && call.url === '/api/v2/payins/confirm_otp') return confirm(call);
       if (call.method === 'GET' && call.path === '/api/v2/payins/detail') return detail(call);
-      return refuse(world, 'unknown', null, { answer: error(404, 'NOT_FOUND', 'Not Found'), detail: 'no such path' });
+      return refuse('unknown', null, { answer: error(404, 'NOT_FOUND', 'Not Found'), detail: 'no such path' });
     },
   };
-}
-
-function refuse(
-  world: World,
-  call: LedgerCall,
-  reference: string | null,
-  refusal: { answer: Answer; detail: string } | null,
-): Handled {
-  const { answer, detail } = refusal ?? { answer: badRequest('refused'), detail: 'body' };
-  world.ledger.write({ provider, call, reference, event: 'refused', detail });
-  return { call, reference, answer };
 }
 
 /** What was paid, or what a callback that claims a payment would have to name. */

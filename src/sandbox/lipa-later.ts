@@ -7,8 +7,7 @@
  */
 import { randomBytes, randomInt, randomUUID } from 'node:crypto';
 import { bearer, type Check, firstRefusal, isJson, jsonObject, matches, sameText, strangers } from './checks.ts';
-import { attend, type Handled, type Phrases, type ProviderSide, type World } from './desk.ts';
-import type { LedgerCall } from './ledger.ts';
+import { attend, type Handled, type Phrases, type ProviderSide, refusing, type World } from './desk.ts';
 import { type Answer, type IncomingCall, json, type Told } from './server.ts';
 
 const provider = 'lipa-later';
@@ -92,6 +91,7 @@ const verified = (): Answer =>
 const phoneReference = (value: unknown) => (matches(value, /^\+?[1-9]\d{7,14}$/) ? `+${value.replace('+', '')}` : null);
 
 export function lipaLater(world: World): ProviderSide {
+  const refuse = refusing(world, provider);
   const credentials = { clientId: randomBytes(16).toString('hex'), clientSecret: randomBytes(24).toString('hex') };
   const tokens = new Map<string, number>();
 
@@ -196,11 +196,6 @@ export function lipaLater(world: World): ProviderSide {
       { ...phrases, accepted },
       { provider, call: name, reference, code, magicValue, charging: 'never', tokens: { token_refused } },
     );
-  }
-
-  function refuse(call: LedgerCall, reference: string | null, refusal: { answer: Answer; detail: string }): Handled {
-    world.ledger.write({ provider, call, reference, event: 'refused', detail: refusal.detail });
-    return { call, reference, answer: refusal.answer };
   }
 
   return {

@@ -16,6 +16,7 @@ import { Waiting } from '../../src/producers/waiting.ts';
 import { providers } from '../../src/providers/index.ts';
 import { connectRedis } from '../../src/redis/connections.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
+import { everyKey } from '../support/every-key.ts';
 import { bodyFor, CLIENT, type PartitionEntry, type Pipeline, startPipeline } from '../support/pipeline.ts';
 import { type Behaviour, behaviours, type ProviderServer, startProviderServer } from '../support/provider-server.ts';
 import { journalOf } from '../workers/support.ts';
@@ -395,7 +396,7 @@ describe('a provider without an inquiry: Beqelal', () => {
     await until(async () => (await house.queue('beqelal').getFailedCount()) === 1);
     const { redis } = house.pipeline;
     const seen = [JSON.stringify(house.pipeline.seen)];
-    for (const key of await redis.keys('*')) seen.push(`${key} ${JSON.stringify(await contentOf(redis, key))}`);
+    for (const { key, content } of await everyKey(redis)) seen.push(`${key} ${content}`);
     expect(seen.some((text) => text.includes('"sealed\\"'))).toBe(true);
     for (const text of seen) {
       for (const secret of [CANARY, SECRET]) expect(text).not.toContain(secret);
@@ -571,20 +572,3 @@ describe('what the sandbox reports by itself', () => {
     expect(house.pipeline.seen.filter(({ name }) => name === 'callback:unreadable')).toEqual([]);
   });
 });
-
-async function contentOf(redis: Pipeline['redis'], key: string): Promise<unknown> {
-  switch (await redis.type(key)) {
-    case 'string':
-      return await redis.get(key);
-    case 'hash':
-      return await redis.hgetall(key);
-    case 'list':
-      return await redis.lrange(key, 0, -1);
-    case 'set':
-      return await redis.smembers(key);
-    case 'zset':
-      return await redis.zrange(key, '0', '-1');
-    default:
-      return await redis.xrange(key, '-', '+');
-  }
-}
