@@ -7,7 +7,7 @@
  */
 import { fork, type Serializable } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -55,6 +55,12 @@ interface Run {
   readonly objects: readonly Objects[];
 }
 
+/** What the first line of a program gives to Node. */
+function flagsOf(program: string): string[] {
+  const [firstLine = ''] = readFileSync(program, 'utf8').split('\n');
+  return firstLine.split(' ').filter((word) => word.startsWith('--'));
+}
+
 /** Bytes, with nothing under way, when it was warm and at the end. */
 interface Objects {
   readonly role: string;
@@ -84,9 +90,11 @@ interface Watched extends AsyncDisposable {
   objects(): Promise<number>;
 }
 
+const CLI = inProject('dist/cli.js');
+
 async function watched({ file }: Installation, role: string): Promise<Watched> {
-  const child = fork(inProject('dist/cli.js'), ['serve', '--config', file, '--roles', role, '--json'], {
-    execArgv: ['--expose-gc', '--import', inProject('bench/support/heap.mjs')],
+  const child = fork(CLI, ['serve', '--config', file, '--roles', role, '--json'], {
+    execArgv: [...flagsOf(CLI), '--expose-gc', '--import', inProject('bench/support/heap.mjs')],
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
   let said = '';
@@ -248,6 +256,9 @@ function tell(all: readonly Sample[], emptyBytes: number, run: Run): boolean {
       floorOf(({ [role]: heap }) => heap.heapUsed),
     ),
   );
+  const residents = (['intake', 'worker'] as const).map((role) =>
+    rowOf(`${role}, resident set`, ({ [role]: heap }) => heap.rss),
+  );
   const ofRedis = rowOf('Redis, used memory', ({ redisBytes }) => redisBytes);
   const mean = (of: (sample: Sample) => number): number =>
     samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
@@ -274,7 +285,7 @@ function tell(all: readonly Sample[], emptyBytes: number, run: Run): boolean {
     '',
     '| under load | least | most | MiB an hour |',
     '| --- | --- | --- | --- |',
-    ...[...heaps, ofRedis].map(toldOf),
+    ...[...heaps, ...residents, ofRedis].map(toldOf),
     '',
     `The journal held ${Math.min(...retained)} to ${Math.max(...retained)} records at a time, of ${run.accepted} that were made.`,
     `Redis memory per 1,000 verifications retained: **${rounded(perThousand / MIB)} MiB**, everything included that belongs to`,

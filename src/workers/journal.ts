@@ -30,7 +30,6 @@ import { decide, type Evidence, type Policy, type Verdict } from './decide.ts';
 
 /** A worker whose heartbeat is older than this is dead to the others; its attempts become unknown, never sent again. */
 export const HEARTBEAT_LIFE_MS = 6_000;
-/** As the configuration has it, where nothing is said. */
 /** Half of the workers' lockDuration: headers leave within it or not at all. */
 export const SEND_WITHIN_MS = 4_000;
 
