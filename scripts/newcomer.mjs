@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `npm run fresh-reader`: the way of somebody who has just met the project, in a clone of the latest commit, with an empty
+// `npm run newcomer`: the way of somebody who has just met the project, in a clone of the latest commit, with an empty
 // HOME and no Redis on PATH. Only commands that the README shows are run, the page "getting started" by the test that
 // follows it, then a first change with its test, and `npm run check`. It prints what each step took.
 
@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 const MOST_MINUTES = 15;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), 'otp-fresh-reader-'));
+const folder = mkdtempSync(join(tmpdir(), 'otp-newcomer-'));
 const clone = join(folder, 'otp-pipeline');
 const path = (process.env.PATH ?? '')
   .split(delimiter)
