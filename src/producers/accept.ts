@@ -248,7 +248,10 @@ async function journal(
   return readRecord(id, partition, { ...fields, ...times, state: 'queued', revision: '1' });
 }
 
-/** Connections over which this process has accepted since they were made: their server has the script. */
+/**
+ * Connections over which this process has accepted since they were made: their server has the script. Another node of a
+ * Cluster may lack it; what it is told first then waits for the sweeper to miss its job.
+ */
 const accepting = new WeakSet<RedisConnection>();
 
 function markAccepting(redis: RedisConnection): void {
