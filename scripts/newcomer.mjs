@@ -4,7 +4,7 @@
 // follows it, then a first change with its test, and `npm run check`. It prints what each step took.
 
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +13,7 @@ const MOST_MINUTES = 15;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'otp-newcomer-'));
+chmodSync(folder, 0o755); // PostgreSQL's own user must get in, where root runs this
 const clone = join(folder, 'otp-pipeline');
 const path = (process.env.PATH ?? '')
   .split(delimiter)

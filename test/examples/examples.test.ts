@@ -191,7 +191,7 @@ async function startReceiver({ name, runtime, receives, receive }: Example, inbo
     receives === 'queue'
       ? () => expect(isWaiting).toBe(true)
       : async () => await fetch(url, { method: 'POST', body: '{}' });
-  await vi.waitFor(ready, { timeout: 25_000, interval: 50 });
+  await vi.waitFor(ready, { timeout: 50_000, interval: 50 });
   const kill = async (): Promise<void> => {
     const ended = new Promise((done) => child.once('exit', done));
     child.kill('SIGKILL');

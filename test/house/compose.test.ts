@@ -274,5 +274,5 @@ describe('Dockerfile', () => {
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
-  });
+  }, 60_000);
 });

@@ -56,7 +56,7 @@ async function setUp(programs: Record<string, string> = {}, env: Record<string, 
 const redis = { 'redis-server': 'echo Redis' };
 
 describe('npm run setup', () => {
-  it('builds what is missing, and the second time does nothing in less than a second', async () => {
+  it('builds what is missing, and the second time does nothing in a third of the time at most', async () => {
     const first = await setUp(redis);
     expect(first).toMatchObject({
       code: 0,
@@ -70,7 +70,7 @@ describe('npm run setup', () => {
       expect(code).toBe(0);
       expect(said).toMatch(/^set-up: up to date \([\d.]+ s\)\n$/);
     }
-    expect(Math.min(...again.map(({ ms }) => ms))).toBeLessThan(1000);
+    expect(Math.min(...again.map(({ ms }) => ms))).toBeLessThan(first.ms / 3);
   });
 
   it('builds again when a source has changed, and leaves nothing of one that was removed', async () => {

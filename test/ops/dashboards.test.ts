@@ -129,9 +129,9 @@ describe.skipIf(prometheus === null)('asked of a Prometheus that watched a real 
 
   beforeAll(async () => {
     world = await startWorld(prometheus ?? '', { scrapeMs: 250 });
-    await vi.waitFor(async () => expect(await world.now('up{job="otp"} == 1')).toHaveLength(2), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await world.now('up{job="otp"} == 1')).toHaveLength(2), { timeout: 40_000 });
     await liveThrough(world);
-  }, 30_000);
+  }, 90_000);
   afterAll(async () => await world?.[Symbol.asyncDispose]());
 
   /** What a panel shows, by the names of its series, in whole numbers: of a rate what it comes to in the run, of a share per cent. */

@@ -59,7 +59,7 @@ test('two installations in one Redis, of the same partitions, clients and keys, 
   } finally {
     redis.disconnect();
   }
-});
+}, 60_000);
 
 /** The first two are one each, then five each. */
 const ownerOf = (index: number): number => (index < 2 ? index : index < 7 ? 0 : 1);
