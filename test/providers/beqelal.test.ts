@@ -49,6 +49,29 @@ describe('beqelal', () => {
     expect(bound.tokens).toEqual({});
   });
 
+  const answered = (status: number, json: unknown) =>
+    bind(beqelal, fixture).operations.verify?.interpret({ status, headers: {}, body: JSON.stringify(json) }, 'R-1');
+
+  it.each(['OTP 450', '4500', 'code 123456', '45'])('shows nobody the code of an error %j', (status_code) => {
+    expect(answered(400, { error: { status_code } })).toEqual({
+      kind: 'unknown',
+      reason: 'unexpected_answer',
+      documented: false,
+      providerCode: 'HTTP_400',
+    });
+  });
+
+  it('leaves out of the details what the answer leaves empty', () => {
+    const outcome = answered(200, { status: 'PROCESSED', fee: null, merchant: '', bank_name: 'Example Bank' });
+    expect(outcome).toHaveProperty('details', { bank_name: 'Example Bank' });
+    expect(Object.keys((outcome as { details: object }).details)).toEqual(['bank_name']);
+  });
+
+  it('takes the three ways of writing a code and no other', () => {
+    const parse = (otpEncoding: string) => beqelal.options.safeParse({ otpEncoding }).success;
+    expect(['auto', 'number', 'string', 'digits', ''].map(parse)).toEqual([true, true, true, false, false]);
+  });
+
   it('takes a signature scheme for callbacks as an option', () => {
     const parse = (callbackHmac: unknown) => beqelal.options.safeParse({ callbackHmac }).success;
     expect(parse({ header: 'x-signature', algorithm: 'sha256' })).toBe(true);
