@@ -15,6 +15,7 @@ export default {
   // A copy of this is what is changed. Without tsconfig.json: Stryker would rewrite it with an API that TypeScript 7 lacks.
   ignorePatterns: ['/**', '!/package.json', '!/vitest.mutation.config.ts', '!/src/**', '!/test/{providers,workers}/**'],
   tempDirName: '.cache/mutation',
+  incrementalFile: '.cache/mutation-before.json',
   reporters: ['progress', 'clear-text', 'html', 'json'],
   clearTextReporter: { reportTests: false },
   htmlReporter: { fileName: '.cache/mutation.html' },
