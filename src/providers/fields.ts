@@ -36,7 +36,7 @@ export const anyPath = z
 /** What a provider tells besides, kept as it came; left out where it is nested so deep that nobody could write it down. */
 export const besides = z
   .unknown()
-  .refine((value) => value === undefined || isJson(value, 8))
+  .refine((value) => isJson(value, 8))
   .optional()
   .catch(undefined);
 

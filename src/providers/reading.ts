@@ -70,7 +70,7 @@ export function decimal(text: string): string | null {
   const shift = Number(exponent);
   const digits = `${'0'.repeat(Math.max(0, -shift))}${whole}${fraction}${'0'.repeat(Math.max(0, shift))}`;
   const point = Math.max(0, -shift) + whole.length + shift;
-  const before = digits.slice(0, point).replace(/^0+(?=\d)/, '') || '0';
+  const before = digits.slice(0, point).replace(/^0+(?=\d)/, '');
   const after = digits.slice(point).slice(0, Math.max(0, fraction.length - shift));
   return after === '' ? before : `${before}.${after}`;
 }

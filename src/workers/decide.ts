@@ -151,6 +151,8 @@ export type Verdict = Consequences &
 export function decide(evidence: Evidence, situation: Situation, policy: Policy): Verdict {
   if (situation.state === 'settled') return afterFinal(evidence, situation);
   if (situation.overtaken && !staysTrue(evidence)) return { do: 'nothing' };
+  // What was last said of a record that awaits proof; of any other nothing can be asked.
+  const awaited = situation.state === 'awaiting' ? situation.standing : null;
   switch (evidence.from) {
     case 'answer':
       return onAnswer(evidence.outcome, situation, policy);
@@ -178,19 +180,20 @@ export function decide(evidence: Evidence, situation: Situation, policy: Policy)
     case 'rolled_back':
       return onRolledBack(evidence.bounded, situation, policy);
     case 'patience_over':
-      if (situation.state !== 'awaiting' || situation.standing === null || situation.needsReview)
-        return { do: 'nothing' };
-      return review(situation.standing, situation, policy);
+      if (awaited === null || situation.needsReview) return { do: 'nothing' };
+      return review(awaited, situation, policy);
     case 'inquiry':
-      return onFinding(evidence.finding, evidence.askedAt, situation, policy);
+      // A record that is sending or queued again learns nothing from an old question.
+      if (awaited === null) return { do: 'nothing' };
+      return onFinding(evidence.finding, evidence.askedAt, awaited, situation, policy);
     case 'callback':
-      return onCallback(evidence, situation, policy);
+      return onCallback(evidence, awaited, situation, policy);
     case 'nudge':
-      if (situation.state !== 'awaiting' || situation.standing === null || !policy.canInquire) return { do: 'nothing' };
-      return askNow(situation.standing, situation, policy);
+      if (awaited === null || !policy.canInquire) return { do: 'nothing' };
+      return askNow(awaited, situation, policy);
     case 'operator':
-      if (situation.state !== 'awaiting' || situation.standing === null) return { do: 'nothing' };
-      return onOperator(evidence.as, situation.standing, situation);
+      if (awaited === null) return { do: 'nothing' };
+      return onOperator(evidence.as, awaited, situation);
   }
   return evidence satisfies never;
 }
@@ -236,7 +239,7 @@ function onAnswer(outcome: Outcome, situation: Situation, policy: Policy): Verdi
     case 'rejected': {
       const attemptsRemaining =
         outcome.transaction === 'failed' ? 0 : remaining(situation, policy, outcome.attemptsRemaining);
-      const anotherCode = attemptsRemaining !== null && attemptsRemaining > 0;
+      const anotherCode = (attemptsRemaining ?? 0) > 0;
       return {
         do: 'settle',
         standing: {
@@ -313,10 +316,13 @@ function neverOpened(situation: Situation, policy: Policy): Verdict {
   return notSubmitted('misconfigured', 'pending', 'contact_support', situation, policy);
 }
 
-function onFinding(finding: Finding, askedAt: number, situation: Situation, policy: Policy): Verdict {
-  // Only what awaits proof is asked about; a record that is sending or queued again learns nothing from an old question.
-  if (situation.state !== 'awaiting' || situation.standing === null) return { do: 'nothing' };
-  const { standing } = situation;
+function onFinding(
+  finding: Finding,
+  askedAt: number,
+  standing: Standing,
+  situation: Situation,
+  policy: Policy,
+): Verdict {
   const lateEnough = askedAt > situation.inFlightUntil;
   switch (finding.kind) {
     case 'paid':
@@ -366,10 +372,13 @@ function onFinding(finding: Finding, askedAt: number, situation: Situation, poli
  * A callback is a hint: where an inquiry exists, the inquiry decides. Where none exists, it settles only if both it and
  * the verification say an amount, and the same one; whatever it says without that is for a person to judge.
  */
-function onCallback(evidence: Extract<Evidence, { from: 'callback' }>, situation: Situation, policy: Policy): Verdict {
-  const { finding, receivedAt } = evidence;
-  const { standing } = situation;
-  if (situation.state !== 'awaiting' || standing === null) {
+function onCallback(
+  { finding, receivedAt }: Extract<Evidence, { from: 'callback' }>,
+  standing: Standing | null,
+  situation: Situation,
+  policy: Policy,
+): Verdict {
+  if (standing === null) {
     return { do: 'note', againAt: policy.canInquire ? null : situation.now + CALLBACK_AGAIN_MS };
   }
   if (policy.canInquire) return askNow(standing, situation, policy);
@@ -397,12 +406,14 @@ function onRolledBack(bounded: boolean, situation: Situation, policy: Policy): V
 /** A person's word, with evidence, is proof like any other: it ends an unknown and overwrites nothing that is final. */
 function onOperator(as: 'succeeded' | 'failed', standing: Standing, situation: Situation): Verdict {
   const providerCode = standing.providerCode ?? 'RESOLVED_BY_OPERATOR';
-  if (as === 'succeeded') return paid({ kind: 'paid', providerCode }, situation);
+  if (as === 'succeeded') return paid({ providerCode }, situation);
   return notPaid(providerCode, standing);
 }
 
-function paid(finding: Extract<Finding, { kind: 'paid' }>, situation: Situation): Verdict {
-  const { providerCode, details } = finding;
+function paid(
+  { providerCode, details }: Pick<Extract<Finding, { kind: 'paid' }>, 'providerCode' | 'details'>,
+  situation: Situation,
+): Verdict {
   return {
     do: 'settle',
     standing: {
@@ -485,11 +496,11 @@ function amountMismatch(providerCode: string, situation: Situation, policy: Poli
     nextStep: 'contact_support',
     providerCode,
   };
-  const said = situation.needsReview && situation.standing?.reason === standing.reason;
+  // Once said it stays as it was said: another code for the same thing is no news.
+  const said = situation.needsReview && situation.standing?.reason === standing.reason ? situation.standing : null;
   return {
     do: 'await',
-    // Once said it stays as it was said: another code for the same thing is no news.
-    standing: said && situation.standing ? situation.standing : standing,
+    standing: said ?? standing,
     attemptsRemaining: said ? situation.attemptsRemaining : remaining(situation, policy),
     inquireInMs: null,
     publish: said ? null : 'review',
@@ -536,7 +547,7 @@ function nextInquiry(
 ): { inquireInMs: number | null; publish: 'awaiting' | 'review' | null } {
   if (!policy.canInquire) return { inquireInMs: null, publish };
   const { delaysMs, giveUpAfterMs } = policy.inquiry;
-  const asked = situation.state === 'awaiting' && publish === null ? situation.inquiries : 0;
+  const asked = publish === null ? situation.inquiries : 0;
   const scheduledMs = delaysMs[Math.min(asked, delaysMs.length - 1)] ?? giveUpAfterMs;
   const inMs = publish === 'awaiting' && situation.hinted ? 0 : scheduledMs;
   const since = publish === null ? situation.awaitingSince : situation.now;

@@ -64,6 +64,56 @@ describe('ayoconnect', () => {
     expect(verify?.params.safeParse({ ...params, [name]: value }).success).toBe(false);
   });
 
+  it.each([
+    ['originalReferenceNo', 'short', 'must be exactly 32 characters long'],
+    ['authCode', 'short', 'must be exactly 32 characters long'],
+    ['externalId', '0f1e2d3c-4b5a69788796a5b4c3d2e1f', 'must be exactly 32 letters and digits'],
+    ['customerAccessToken', 'x', 'exactly one of authCode and customerAccessToken must be given'],
+  ])('says of %s %j what is wanted', (name, value, wanted) => {
+    const refused = verify?.params.safeParse({ ...params, [name]: value }).error;
+    expect(refused?.issues.map(({ message }) => message)).toEqual([wanted]);
+  });
+
+  it('signs the path that the gateway checks, also where it has nothing in common with the one that is called', () => {
+    const signaturePath = '/gateway/otp';
+    const stamp = stampOf(fixture);
+    const { headers, body = '' } = build(bind(ayoconnect, fixture, { options: { signaturePath } }), ordinary, stamp);
+    const timestamp = headers['X-TIMESTAMP'] ?? '';
+    const accessToken = stamp.tokens.b2bToken?.reveal() ?? '';
+    const secret = new Secret(fixture.credentials.clientSecret ?? '');
+    expect(headers['X-SIGNATURE']).toBe(
+      transactionSignature(secret, 'hex', { method: 'POST', path: signaturePath, accessToken, timestamp, body }),
+    );
+  });
+
+  it('takes a response code of another length for none', () => {
+    const response = { status: 200, headers: {}, body: '{"responseCode":"20004000"}' };
+    expect(bound.operations.verify?.interpret(response, 'x')).toMatchObject({
+      kind: 'unknown',
+      providerCode: 'HTTP_200',
+    });
+  });
+
+  it.each([
+    [401, '4010400', 'refused'],
+    [500, '5000400', 'unknown'],
+  ])('asks no Retry-After of %i %s, which throttles nobody', (status, responseCode, kind) => {
+    const response = { status, headers: { 'retry-after': '7' }, body: JSON.stringify({ responseCode }) };
+    const outcome = bound.operations.verify?.interpret(response, 'x');
+    expect(outcome).toMatchObject({ kind, providerCode: responseCode });
+    expect(outcome).not.toHaveProperty('retryAfterMs');
+  });
+
+  it.each(['0812345678', 'told to 99', '06 0812345678'])('shows nobody the status %j', (latestTransactionStatus) => {
+    const body = JSON.stringify({ responseCode: '2005500', latestTransactionStatus });
+    const subject = { reference: 'x', params: {} };
+    expect(bound.inquiry?.interpret({ status: 200, headers: {}, body }, subject)).toEqual({
+      kind: 'nothing',
+      documented: false,
+      providerCode: 'HTTP_200',
+    });
+  });
+
   it('asks for a customer token only where there is an authCode to ask with', () => {
     const { authCode: _, ...own } = params;
     expect(bound.operations.verify?.tokensNeedParams).toBe(true);

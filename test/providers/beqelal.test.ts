@@ -22,9 +22,8 @@ function sentCode(bound: BoundProvider, code: string): string | undefined {
 }
 
 describe.each(['auto', 'number', 'string'])('beqelal, otpEncoding %s', (otpEncoding) => {
-  const bound = bind(beqelal, fixture, { options: { otpEncoding } });
-
   it('sends every thirteenth of all codes of six digits whole', () => {
+    const bound = bind(beqelal, fixture, { options: { otpEncoding } });
     const lost: string[] = [];
     for (let number = 0; number < 1_000_000; number += 13) {
       const code = String(number).padStart(6, '0');
@@ -34,6 +33,7 @@ describe.each(['auto', 'number', 'string'])('beqelal, otpEncoding %s', (otpEncod
   });
 
   it('sends every code that there may be whole', () => {
+    const bound = bind(beqelal, fixture, { options: { otpEncoding } });
     fc.assert(
       fc.property(fc.stringMatching(/^[0-9A-Za-z]{4,10}$/), (code) => {
         expect(sentCode(bound, code)).toBe(code);
@@ -47,6 +47,30 @@ describe('beqelal', () => {
     const bound = bind(beqelal, fixture);
     expect(bound.inquiry).toBeNull();
     expect(bound.tokens).toEqual({});
+  });
+
+  const answered = (status: number, json: unknown) =>
+    bind(beqelal, fixture).operations.verify?.interpret({ status, headers: {}, body: JSON.stringify(json) }, 'R-1');
+
+  it.each(['OTP 450', '4500', 'code 123456', '45'])('shows nobody the code of an error %j', (status_code) => {
+    expect(answered(400, { error: { status_code } })).toEqual({
+      kind: 'unknown',
+      reason: 'unexpected_answer',
+      documented: false,
+      providerCode: 'HTTP_400',
+    });
+  });
+
+  it('leaves out of the details what the answer leaves empty', () => {
+    const outcome = answered(200, { status: 'PROCESSED', fee: null, merchant: '', bank_name: 'Example Bank' });
+    expect(outcome).toHaveProperty('details', { bank_name: 'Example Bank' });
+    expect(Object.keys((outcome as { details: object }).details)).toEqual(['bank_name']);
+  });
+
+  it('takes the three ways of writing a code and no other, and decides by the code where none is said', () => {
+    const parse = (otpEncoding: string) => beqelal.options.safeParse({ otpEncoding }).success;
+    expect(['auto', 'number', 'string', 'digits', ''].map(parse)).toEqual([true, true, true, false, false]);
+    expect(beqelal.options.parse({})).toMatchObject({ otpEncoding: 'auto' });
   });
 
   it('takes a signature scheme for callbacks as an option', () => {

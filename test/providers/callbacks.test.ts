@@ -88,6 +88,8 @@ describe('who may report', () => {
     const says = (value: string) => callback.authenticate(withHeader('authorization', value));
     expect(says(`Bearer ${SECRET}`)).toBe(true);
     expect(says(`bearer ${SECRET}`)).toBe(true);
+    expect(says(`Bearer  ${SECRET}`)).toBe(true);
+    for (const wrong of [`x Bearer ${SECRET}`, `Bearer ${SECRET}\nx`]) expect(says(wrong), wrong).toBe(false);
     for (const wrong of wrongOnes(SECRET).filter((one) => one.trim() !== SECRET)) {
       expect(says(`Bearer ${wrong}`), wrong).toBe(false);
     }
@@ -114,7 +116,8 @@ describe('who may report', () => {
     const signature = createHmac(algorithm, SECRET).update(rawBody);
     const hex = signature.digest('hex');
     const base64 = Buffer.from(hex, 'hex').toString('base64');
-    for (const right of [hex, hex.toUpperCase(), base64, `${algorithm}=${hex}`]) expect(says(right), right).toBe(true);
+    const named = [`${algorithm}=${hex}`, `${algorithm.toUpperCase()}=${hex}`];
+    for (const right of [hex, hex.toUpperCase(), base64, ...named]) expect(says(right), right).toBe(true);
     for (const wrong of wrongOnes(hex).filter((one) => one !== hex.toUpperCase())) {
       expect(says(wrong), wrong).toBe(false);
     }

@@ -130,6 +130,39 @@ describe.each(Object.entries(providers))('%s', (adapter, provider: Provider) => 
     }
   });
 
+  it('leaves out what an answer does not say', () => {
+    const said = [
+      ...fixture.responses.map((given) => interpret(given, given.response)),
+      ...fixture.inquiries.map((given) =>
+        bound.inquiry?.interpret(given.response, given.subject ?? { reference, params: {} }),
+      ),
+      ...fixture.tokenAnswers.map((given) => tokenOf(bound, given.call).interpret(given.response)),
+    ];
+    for (const one of said) expect(Object.values(one ?? {})).not.toContain(undefined);
+  });
+
+  it('believes no words under an HTTP status that its documents do not give them', () => {
+    const elsewhere = (response: HttpResponse): HttpResponse => ({ ...response, status: 299 });
+    for (const given of fixture.responses) {
+      expect(interpret(given, elsewhere(given.response)), given.name).toMatchObject({
+        kind: 'unknown',
+        reason: 'unexpected_answer',
+        documented: false,
+      });
+    }
+    for (const given of fixture.inquiries) {
+      const subject = given.subject ?? { reference, params: {} };
+      expect(bound.inquiry?.interpret(elsewhere(given.response), subject), given.name).toMatchObject({
+        kind: 'nothing',
+        documented: false,
+      });
+    }
+    for (const given of fixture.tokenAnswers) {
+      const answer = tokenOf(bound, given.call).interpret(elsewhere(given.response));
+      expect(answer, given.name).toMatchObject({ kind: 'unreadable' });
+    }
+  });
+
   it.each(fixture.inquiries)('inquiry: $name', (given) => {
     const { inquiry } = bind(provider, fixture, given);
     const subject = given.subject ?? { reference, params: {} };

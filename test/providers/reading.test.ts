@@ -8,6 +8,7 @@ import {
   readExact,
   reportedAmounts,
   retryAfterMs,
+  seconds,
   wordOr,
 } from '../../src/providers/reading.ts';
 
@@ -83,6 +84,73 @@ describe('reading', () => {
     expect(readExact(z.object({}), `${'['.repeat(20_000)}${']'.repeat(20_000)}`)).toBeNull();
   });
 
+  it('keeps an exponent without a sign as it is written', () => {
+    expect(readExact(z.unknown(), '[1e5,2E05]')).toEqual(['1e5', '2E05']);
+  });
+
+  it.each([
+    ['at the top', '{"a":1,"a":2}'],
+    ['with the same value', '{"a":1,"a":1}'],
+    ['further down', '{"a":{"b":1,"b":2}}'],
+    ['in a list', '[1,{"a":1,"a":2}]'],
+    ['around an object', '{"a":{"b":1},"a":2}'],
+    ['around a list', '{"a":[1],"a":2}'],
+    ['around a text with brackets', '{"a":1,"b":"{","a":2}'],
+    ['around a text with quotes', '{"a":1,"b":"\\"c","a":2}'],
+    ['that is empty', '{"":1,"":2}'],
+    ['with space before the colon', '{"a" :1,"a"\n\t:2}'],
+    ['written in another way', '{"a":1,"\\u0061":2}'],
+    ['with a quote in it', '{"a\\"b":1,"a\\"b":2}'],
+    ['with two escapes in it', '{"\\n\\n":1,"\\n\\n":2}'],
+  ])('reads a body in which a name stands twice as null: %s', (_, body) => {
+    expect(read(z.unknown(), body)).toBeNull();
+    expect(readExact(z.unknown(), body)).toBeNull();
+  });
+
+  it.each([
+    ['one inside the other', '{"a":{"a":{"a":1}}}'],
+    ['side by side', '[{"a":1},{"a":2}]'],
+    ['first inside, then outside', '{"b":{"a":1},"a":2}'],
+    ['as a name and as a value', '{"a":"b","b":"a"}'],
+    ['as values only', '{"a":"x","b":["x","x"]}'],
+    ['inside a text', '{"a":"{\\"b\\":1,\\"b\\":2}"}'],
+    ['as a value before a name', '{"a":"b","c":["b"],"b":1}'],
+  ])('reads a body in which a name stands once in each object: %s', (_, body) => {
+    expect(read(z.unknown(), body)).toEqual(JSON.parse(body));
+  });
+
+  it('finds a name that stands twice, whatever stands between and around', () => {
+    fc.assert(
+      fc.property(fc.string(), fc.json(), fc.json(), (text, one, other) => {
+        const name = JSON.stringify(text);
+        expect(read(z.unknown(), `[${other},{${name}:${one},${name}:${other}}]`)).toBeNull();
+        expect(read(z.unknown(), `[${other},{${name}:${one}},{${name}:${other}}]`)).not.toBeNull();
+      }),
+    );
+  });
+
+  it.each([
+    [3599, 3599],
+    ['3599', 3599],
+    [3599.9, 3599],
+    [1, 1],
+    ['1', 1],
+    [999_999_999, 999_999_999],
+    ['999999999', 999_999_999],
+    [0, null],
+    ['0', null],
+    [0.9, null],
+    [-5, null],
+    ['-5', null],
+    [1e9, null],
+    ['1234567890', null],
+    ['60 s', null],
+    ['in 60', null],
+    ['60.5', null],
+  ])('takes a lifetime of %j seconds for %j', (given, lifetime) => {
+    expect(seconds.safeParse(given).data ?? null).toBe(lifetime);
+  });
+
   it('takes an absent amount for not reported and an unreadable one for a reason to stop', () => {
     expect(reportedAmounts(['1.00', undefined, null], 'kes')).toEqual([{ value: '1.00', currency: 'KES' }]);
     expect(reportedAmounts(['1.00'], 'shillings')).toEqual([{ value: '1.00' }]);
@@ -92,7 +160,9 @@ describe('reading', () => {
 
   it.each([
     [{ 'retry-after': '7' }, 7000],
+    [{ 'retry-after': ' 7 ' }, 7000],
     [{ 'retry-after': '0' }, 0],
+    [{ 'retry-after': 'Thu, 01 Jan 2026 00:00:09 +0000', date: 'Thu, 01 Jan 2026 00:00:05 GMT' }, undefined],
     [{ 'retry-after': '999999999' }, 3_600_000],
     [{ 'retry-after': 'Thu, 01 Jan 2026 00:00:09 GMT', date: 'Thu, 01 Jan 2026 00:00:05 GMT' }, 4000],
     [{ 'retry-after': 'Thu, 01 Jan 2026 00:00:01 GMT', date: 'Thu, 01 Jan 2026 00:00:05 GMT' }, 0],

@@ -234,6 +234,15 @@ describe('an explicit yes', () => {
       attemptsRemaining: 1,
     });
   });
+
+  test('hands on nothing that the answer does not say', () => {
+    expect(decide(accepted('succeeded'), sending(), MONEY)).toStrictEqual({
+      do: 'settle',
+      standing: standing('accepted', 'succeeded', { nextStep: 'none', providerCode: 'yes' }),
+      attemptsRemaining: 2,
+      code: 'used',
+    });
+  });
 });
 
 describe('an explicit no', () => {
@@ -336,7 +345,27 @@ describe('an explicit no', () => {
       MONEY,
       'settle rejected/pending wrong_code reenter_code, 2 left, code used',
     ],
+    [
+      'counts even when the record has gone back to the queue meanwhile',
+      rejected('wrong_code', 'pending'),
+      queued({ overtaken: true, attemptsUsed: 1 }),
+      MONEY,
+      'settle rejected/pending wrong_code reenter_code, 2 left, code used',
+    ],
   ]);
+
+  test('hands on nothing that the answer does not say', () => {
+    expect(decide(rejected('wrong_code', 'pending'), sending(), MONEY)).toStrictEqual({
+      do: 'settle',
+      standing: standing('rejected', 'pending', {
+        reason: 'wrong_code',
+        nextStep: 'reenter_code',
+        providerCode: 'no',
+      }),
+      attemptsRemaining: 2,
+      code: 'used',
+    });
+  });
 });
 
 describe('a documented refusal before the business layer', () => {
@@ -410,6 +439,10 @@ describe('a documented refusal before the business layer', () => {
     expect(decide(throttled(7_000), sending(), MONEY)).toMatchObject({ slowDownMs: 7_000 });
     expect(decide(throttled(60_000), sending(), MONEY)).toMatchObject({ do: 'settle', slowDownMs: 60_000 });
     expect(decide(throttled(), sending(), MONEY)).toMatchObject({ slowDownMs: 250 });
+  });
+
+  test('of anything but a token drops none and slows nothing', () => {
+    expect(decide(refused(), sending(), MONEY)).toStrictEqual({ do: 'retry', inMs: 0, because: 'refused' });
   });
 
   test('of a token drops that token, whether or not there is another try', () => {
@@ -559,6 +592,118 @@ describe('an attempt without an answer', () => {
     const verdict = decide(doubtful('unexpected_answer', 4_000), sending(), MONEY);
     expect(verdict).toMatchObject({ do: 'await', standing: { otp: 'unknown' }, slowDownMs: 4_000 });
   });
+
+  test('words that prove nothing slow nothing by themselves', () => {
+    expect(decide(doubtful(), sending(), MONEY)).toStrictEqual({
+      do: 'await',
+      standing: standing('unknown', 'unknown', { reason: 'unexpected_answer', providerCode: 'HTTP_500' }),
+      attemptsRemaining: 2,
+      inquireInMs: 10_000,
+      publish: 'awaiting',
+      proof: 'none',
+    });
+  });
+});
+
+describe('a code for which the key is missing', () => {
+  const noKey: Evidence = { from: 'no_key' };
+  const never = 'settle not_submitted/pending misconfigured contact_support, no left, code untouched';
+  holds([
+    ['is set aside for a moment', noKey, queued(), MONEY, 'retry in 125, not_sent'],
+    ['is set aside the longer the more often', noKey, queued({ notSent: 3 }), MONEY, 'retry in 1000, not_sent'],
+    [
+      'is looked for every ten seconds at least',
+      noKey,
+      queued({ notSent: 50, random: 0.9 }),
+      MONEY,
+      'retry in 10000, not_sent',
+    ],
+    [
+      'is looked for a last time at its deadline',
+      noKey,
+      queued({ now: DEADLINE - 50 }),
+      MONEY,
+      'retry in 50, not_sent',
+    ],
+    ['is looked for as long as it lives', noKey, queued({ now: DEADLINE - 1 }), MONEY, 'retry in 1, not_sent'],
+    ['is for a person at the deadline', noKey, queued({ now: DEADLINE }), MONEY, never],
+    ['is for a person when it has gone out of hand meanwhile', noKey, awaiting(UNKNOWN), MONEY, never],
+    [
+      'is for a person when the deadline finds it set aside',
+      { from: 'deadline' },
+      queued({ setAside: true }),
+      MONEY,
+      never,
+    ],
+    [
+      'where no money moves has no transaction',
+      noKey,
+      queued({ now: DEADLINE }),
+      NO_MONEY,
+      'settle not_submitted/none misconfigured contact_support, no left, code untouched',
+    ],
+    ['says nothing of a later attempt', noKey, sending({ overtaken: true }), MONEY, 'nothing'],
+  ]);
+});
+
+describe('a Redis that has lost its last writes', () => {
+  const lost: Evidence = { from: 'rolled_back', bounded: true };
+  const lostMuch: Evidence = { from: 'rolled_back', bounded: false };
+  holds([
+    [
+      'may have forgotten a submission: what waits in the queue is not sent, but asked about',
+      lost,
+      queued({ attemptsUsed: 1 }),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 10000, say awaiting',
+    ],
+    [
+      'makes of an attempt on its way one that is asked about',
+      lost,
+      sending(),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 10000, say awaiting',
+    ],
+    [
+      'and nobody can say how many: a person is called besides',
+      lostMuch,
+      sending(),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 10000, say review',
+    ],
+    ['says nothing new of what is asked about already', lost, awaiting(UNKNOWN), MONEY, 'nothing'],
+    [
+      'and nobody can say how many: a person is called to what is asked about already',
+      lostMuch,
+      awaiting(PENDING),
+      MONEY,
+      'await accepted/pending - wait, 2 left, ask in 30000, say review',
+    ],
+    [
+      'and nobody can say how many: a person is called only once',
+      lostMuch,
+      awaiting(UNKNOWN, { needsReview: true }),
+      MONEY,
+      'nothing',
+    ],
+    [
+      'counts for a record that has gone on meanwhile as well',
+      lost,
+      sending({ overtaken: true }),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 10000, say awaiting',
+    ],
+    ['opens nothing that is final', lostMuch, settled(standing('unknown', 'failed')), MONEY, 'nothing'],
+  ]);
+
+  test('ends it where no money moves, and calls nobody: there is nothing to prove', () => {
+    expect(decide(lostMuch, sending(), NO_MONEY)).toStrictEqual({
+      do: 'settle',
+      standing: standing('unknown', 'none', { reason: 'no_answer', nextStep: 'request_new_code' }),
+      attemptsRemaining: 2,
+      code: 'used',
+    });
+  });
 });
 
 describe('before anything was submitted', () => {
@@ -639,6 +784,21 @@ describe('before anything was submitted', () => {
       queued(),
       NO_MONEY,
       'settle not_submitted/none budget_spent request_new_code, 0 left, code untouched',
+    ],
+    [
+      'another attempt in flight where no money moves and nothing is in doubt',
+      reference('attempt_in_flight', 'pending'),
+      queued(),
+      NO_MONEY,
+      'settle not_submitted/none attempt_in_flight reenter_code, no left, code untouched',
+    ],
+    ['the deadline says nothing of a record that has gone on', deadline, queued({ overtaken: true }), MONEY, 'nothing'],
+    [
+      'the reference says nothing of a record that has gone on',
+      reference('budget_spent', 'pending'),
+      queued({ overtaken: true }),
+      MONEY,
+      'nothing',
     ],
     [
       'the reference says nothing of an attempt that got through',
@@ -781,7 +941,51 @@ describe('an inquiry', () => {
     ],
     ['says nothing of a record in the queue', found(paid()), queued(), MONEY, 'nothing'],
     ['says nothing of a record that is sending', found(NOT_PAID), sending(), MONEY, 'nothing'],
+    [
+      'says nothing of a record that is sending again, whatever was said of it before',
+      found(paid()),
+      sending({ standing: UNKNOWN }),
+      MONEY,
+      'nothing',
+    ],
+    [
+      'that finds the payment counts although the record has gone on',
+      found(paid()),
+      asked({ overtaken: true }),
+      MONEY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
+    [
+      'late in the schedule needs the last delay between its two proofs',
+      found(NOT_PAID, NOW - 101),
+      asked({ inquiries: 50, notPaidAt: NOW - 60_000 }),
+      MONEY,
+      late,
+    ],
+    [
+      'is not brought forward by a callback that came long ago',
+      found(STILL_PENDING),
+      asked({ hinted: true }),
+      MONEY,
+      again,
+    ],
   ]);
+
+  test('that finds the payment hands on what it tells besides', () => {
+    const told: Finding = { kind: 'paid', providerCode: 'paid', details: { token: 't' } };
+    expect(decide(found(told), asked(), MONEY)).toMatchObject({ do: 'settle', details: { token: 't' } });
+  });
+
+  test('that finds nothing slows nothing and drops no token', () => {
+    expect(decide(found(NOTHING), asked(), MONEY)).toStrictEqual({
+      do: 'await',
+      standing: UNKNOWN,
+      attemptsRemaining: 2,
+      inquireInMs: 30_000,
+      publish: null,
+      proof: 'as_before',
+    });
+  });
 
   test('that finds something other than no payment breaks the row: the two proofs must follow each other', () => {
     const counted = awaiting(UNKNOWN, { notPaidAt: NOW - 1_000 });
@@ -823,6 +1027,7 @@ describe('the end of patience', () => {
     ['asks only once', over, awaiting(UNKNOWN, { needsReview: true }), NO_INQUIRY, 'nothing'],
     ['is not for what is queued', over, queued(), MONEY, 'nothing'],
     ['is not for what is sending', over, sending(), MONEY, 'nothing'],
+    ['is not for a record that has gone on', over, awaiting(UNKNOWN, { overtaken: true }), MONEY, 'nothing'],
   ]);
 });
 
@@ -905,6 +1110,20 @@ describe('a callback', () => {
       NO_INQUIRY,
       'note, again in 2001',
     ],
+    [
+      'of no payment in the last moment at which the attempt may be in flight is brought again',
+      called(failedAs('100'), NOW),
+      awaiting(UNKNOWN, { amount: asked, inFlightUntil: NOW }),
+      NO_INQUIRY,
+      'note, again in 1',
+    ],
+    [
+      'is a reason to ask now although the record has gone on',
+      called(paidAs('100')),
+      awaiting(PENDING, { amount: asked, overtaken: true }),
+      MONEY,
+      'await accepted/pending - wait, 2 left, ask in 0, say nothing',
+    ],
     ['that proves nothing is noted', called(STILL_PENDING), awaiting(UNKNOWN, { amount: asked }), NO_INQUIRY, 'note'],
     [
       'of payment after a final "failed" is cried out',
@@ -974,7 +1193,27 @@ describe('a person', () => {
     ],
     ['cannot have it asked where nothing can be asked', nudge, awaiting(UNKNOWN), NO_INQUIRY, 'nothing'],
     ['has nothing asked that is not awaited', nudge, sending(), MONEY, 'nothing'],
+    [
+      'may have it asked now although the record has gone on',
+      nudge,
+      awaiting(UNKNOWN, { overtaken: true }),
+      MONEY,
+      'await unknown/unknown no_answer wait, 2 left, ask in 0, say nothing',
+    ],
+    [
+      'who settles it ends the doubt although the record has gone on',
+      says('succeeded'),
+      awaiting(UNKNOWN, { overtaken: true }),
+      MONEY,
+      'settle accepted/succeeded - none, 2 left, code used',
+    ],
   ]);
+
+  test.each(['succeeded', 'failed'] as const)("who settles it as %s leaves the provider's own word", (as) => {
+    const code = (now: Standing) => decide(says(as), awaiting(now), MONEY);
+    expect(code(PENDING)).toMatchObject({ standing: { providerCode: 'Ok' } });
+    expect(code(UNKNOWN)).toMatchObject({ standing: { providerCode: 'RESOLVED_BY_OPERATOR' } });
+  });
 });
 
 describe('amounts', () => {
@@ -987,6 +1226,8 @@ describe('amounts', () => {
     ['100', '100.00', true],
     ['100.00', '100', true],
     ['100', '0100.000', true],
+    ['100', '00100', true],
+    ['100.10', '100.01', false],
     ['0.10', '.10', false],
     ['100', '10.00', false],
     ['100', '1000', false],
@@ -999,12 +1240,33 @@ describe('amounts', () => {
     ['100', '100,00', false],
     ['100', '', false],
     ['100', 'NaN', false],
+    ['1,000', '1,000', false],
   ])('%s asked and %s reported: equal is %s', (value, reported, equal) => {
     const now = awaiting(PENDING, { amount: { value, currency: 'NGN' } });
     expect(inWords(decide(found(paid([{ value: reported }])), now, MONEY))).toBe(equal ? success : mismatch);
   });
 
+  test('that differs hands on what the inquiry tells besides', () => {
+    const told: Finding = { kind: 'paid', providerCode: 'paid', amounts: [{ value: '150' }], details: { token: 't' } };
+    const verdict = decide(found(told), awaiting(PENDING, { amount: asked }), MONEY);
+    expect(inWords(verdict)).toBe(mismatch);
+    expect(verdict).toMatchObject({ details: { token: 't' } });
+  });
+
+  test('that differs again stays as it was said first', () => {
+    const said = standing('unknown', 'unknown', { reason: 'amount_mismatch', providerCode: 'first' });
+    const now = awaiting(said, { amount: asked, needsReview: true, attemptsRemaining: 1 });
+    expect(decide(found(paid([{ value: '150' }])), now, MONEY)).toMatchObject({ standing: said, attemptsRemaining: 1 });
+  });
+
   holds([
+    [
+      'is not compared where no money moves',
+      accepted('none', { amounts: [{ value: '150' }] }),
+      sending({ amount: asked }),
+      NO_MONEY,
+      'settle accepted/none - none, 2 left, code used',
+    ],
     [
       'none asked for: whatever is reported is not contradicted',
       found(paid([{ value: '7' }])),
@@ -1099,6 +1361,49 @@ describe('a final record', () => {
     ['is not given up', { from: 'patience_over' }, settled(succeeded), MONEY, 'nothing'],
     ['is not pending again', found(STILL_PENDING), settled(failed), MONEY, 'nothing'],
     ['is not untouched again', found(UNTOUCHED), settled(failed), MONEY, 'nothing'],
+    ['that failed hears of a code that was taken', accepted('pending'), settled(failed), MONEY, 'nothing'],
+    [
+      'that succeeded is not doubted by a payment still pending',
+      found(STILL_PENDING),
+      settled(succeeded),
+      MONEY,
+      'nothing',
+    ],
+    [
+      'that succeeded is not doubted by a callback, which proves nothing',
+      { from: 'callback', finding: NOT_PAID, receivedAt: NOW },
+      settled(succeeded),
+      MONEY,
+      'nothing',
+    ],
+    [
+      'that failed is not cried out by a callback of no payment',
+      { from: 'callback', finding: NOT_PAID, receivedAt: NOW },
+      settled(failed),
+      MONEY,
+      'nothing',
+    ],
+    [
+      'of a refused code is no contradiction to no payment',
+      found(NOT_PAID),
+      settled(standing('rejected', 'pending')),
+      MONEY,
+      'nothing',
+    ],
+    [
+      'of a refused code is cried out when it was paid after all',
+      found(paid()),
+      settled(standing('rejected', 'pending')),
+      MONEY,
+      'contradict: was pending, now succeeded',
+    ],
+    [
+      'without a transaction is contradicted by nothing',
+      found(paid()),
+      settled(standing('accepted', 'none')),
+      MONEY,
+      'nothing',
+    ],
   ]);
 });
 
