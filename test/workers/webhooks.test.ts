@@ -108,7 +108,7 @@ describe('a delivery', () => {
 
   test('that is refused comes again with the same id, and a new time under its signature', async () => {
     await using receiver = await startReceiver((_, index) => (index === 0 ? 500 : 204));
-    const { put, sender, ended } = deliveryTo(receiver.url, { delaysMs: [1_100] });
+    const { put, sender, ended } = deliveryTo(receiver.url, { delaysMs: [1_500] });
     await put(1);
     sender();
     const [first, second] = await receiver.came(2);
