@@ -11,6 +11,8 @@ export default {
   vitest: { configFile: 'vitest.mutation.config.ts' },
   coverageAnalysis: 'perTest',
   concurrency: 2,
+  // A change that is found by time alone must be an endless loop, not a machine that is busy.
+  timeoutMS: 120_000,
   thresholds: { high: 95, low: 90, break: 85 },
   // A copy of this is what is changed. Without tsconfig.json: Stryker would rewrite it with an API that TypeScript 7 lacks.
   ignorePatterns: ['/**', '!/package.json', '!/vitest.mutation.config.ts', '!/src/**', '!/test/{providers,workers}/**'],
