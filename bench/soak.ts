@@ -5,29 +5,27 @@
  *
  *   npm run soak -- --minutes 30 --rate 100
  */
-import { fork, type Serializable } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
 import { Pool } from 'undici';
 import { createResultsConsumer } from '../dist/index.js';
 import { startTestRedis } from '../test/support/redis.ts';
-import { type Installation, install } from '../test/support/service.ts';
+import { install } from '../test/support/service.ts';
 import { CLIENT } from './pipelines/ours.ts';
 import { machine, rounded } from './report.ts';
 import { Cleanup } from './support/cleanup.ts';
 import { drawLines, type Line } from './support/lines.ts';
-import { objectBytesIn } from './support/objects.ts';
 import { offer } from './support/offer.ts';
 import { inProject, writeMeasured } from './support/page.ts';
 import { type StubReport, start } from './support/parts.ts';
 import { postVerification } from './support/post.ts';
 import { Progress } from './support/progress.ts';
 import { type Slope, slopeOf } from './support/slope.ts';
+import { type Heap, watched } from './support/watched.ts';
 
 const { values } = parseArgs({
   options: {
@@ -55,23 +53,11 @@ interface Run {
   readonly objects: readonly Objects[];
 }
 
-/** What the first line of a program gives to Node. */
-function flagsOf(program: string): string[] {
-  const [firstLine = ''] = readFileSync(program, 'utf8').split('\n');
-  return firstLine.split(' ').filter((word) => word.startsWith('--'));
-}
-
 /** Bytes, with nothing under way, when it was warm and at the end. */
 interface Objects {
   readonly role: string;
   readonly before: number;
   readonly after: number;
-}
-
-interface Heap {
-  readonly heapUsed: number;
-  readonly external: number;
-  readonly rss: number;
 }
 
 interface Sample {
@@ -81,52 +67,6 @@ interface Sample {
   readonly redisBytes: number;
   readonly retained: number;
   readonly load: number;
-}
-
-interface Watched extends AsyncDisposable {
-  readonly ready: { readonly intakeUrl: string };
-  heap(): Promise<Heap>;
-  /** Bytes of objects; to be asked when nothing is under way. */
-  objects(): Promise<number>;
-}
-
-const CLI = inProject('dist/cli.js');
-
-async function watched({ file }: Installation, role: string): Promise<Watched> {
-  const child = fork(CLI, ['serve', '--config', file, '--roles', role, '--json'], {
-    execArgv: [...flagsOf(CLI), '--expose-gc', '--import', inProject('bench/support/heap.mjs')],
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-  });
-  let said = '';
-  const ready = await new Promise<Watched['ready']>((resolve, reject) => {
-    child.once('exit', (code) => reject(new Error(`the ${role} ended with ${code}: ${said}`)));
-    child.stdout?.on('data', (chunk) => {
-      if (said.length < 100_000) said += chunk;
-      const [, line] = /^(\{"ready":true.*)$/m.exec(said) ?? [];
-      if (line !== undefined) resolve(JSON.parse(line));
-    });
-  });
-  const told = async (question: Serializable): Promise<unknown> => {
-    const answer = new Promise((resolve) => child.once('message', resolve));
-    child.send(question);
-    return await answer;
-  };
-  return {
-    ready,
-    heap: async () => (await told('heap')) as Heap,
-    objects: async () => {
-      const file = join(tmpdir(), `otp-soak-${child.pid}.heapsnapshot`);
-      await told({ snapshot: file });
-      const bytes = objectBytesIn(file);
-      rmSync(file);
-      return bytes;
-    },
-    [Symbol.asyncDispose]: async () => {
-      const ended = new Promise((resolve) => child.once('exit', resolve));
-      child.kill('SIGKILL');
-      await ended;
-    },
-  };
 }
 
 async function soak(): Promise<boolean> {

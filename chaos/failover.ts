@@ -183,8 +183,8 @@ async function runOn(
     await untilPublished(world, load, events, never);
     const ledger = world.ledger();
     const received = new Set(ledger.filter(({ event }) => event === 'code_received').map(({ reference }) => reference));
-    // A 202 does not wait for replicas, and docs/promises.md says so: one that was forgotten before its code was sent is
-    // counted and not judged. On a Cluster its key may be remembered in another slot: then a repeat is told 410.
+    // With `--wait-replicas 0` a 202 waits for none, and docs/promises.md says so: one that was forgotten before its code
+    // was sent is counted and not judged. On a Cluster its key may be remembered in another slot: a repeat is told 410.
     const cases = load.enquiries.map(caseOf);
     const forgotten = cases.filter((one) => one.statuses.includes(410) && !received.has(one.reference));
     console.log(`failover: ${forgotten.length} acceptances were forgotten before anything was sent`);

@@ -1,6 +1,6 @@
 /**
- * The pictures of docs/images, taken of a real console in Chromium and of the tour in a terminal: `npm run screenshots`. They show a
- * made-up day at a shop: every verification in them went through the sandboxes.
+ * The pictures of docs/images, taken of a real console in Chromium and of the tour in a terminal: `npm run screenshots`.
+ * They show a made-up day at a shop: every verification in them went through the sandboxes.
  */
 import { mkdtempSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

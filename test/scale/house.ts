@@ -70,6 +70,7 @@ export async function startHouse(
   const settings = config.redis as RedisSettings;
   const producer = createProducer({
     ...{ redis: settings, client: SHOP, sealingKeys: keySet, onError },
+    timeLimitMs: 10_000, // a second is short for six servers and a whole service on one busy machine
     partitions: Object.fromEntries(Object.keys(partitions).map((name) => [name, {}])),
   });
   const results: ResultEvent[] = [];
