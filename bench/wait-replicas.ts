@@ -4,8 +4,10 @@
  *   npx tsx bench/wait-replicas.ts
  */
 import { randomUUID } from 'node:crypto';
+import { EventBus } from '../src/events.ts';
 import { connectRedis } from '../src/redis/connections.ts';
 import { Journal } from '../src/workers/journal.ts';
+import { Witness } from '../src/workers/witness.ts';
 import { startTestReplicas } from '../test/support/servers.ts';
 import { seed } from '../test/workers/support.ts';
 
@@ -28,22 +30,13 @@ for (let round = 0; round < ROUNDS; round += 1) {
       inquiry: { delaysMs: [1_000], giveUpAfterMs: 60_000 },
     } as const;
     const rate = { max: 1_000_000, perMs: 1_000 };
-    const journal = new Journal(
-      redis,
-      {
-        ...{
-          partition: 'cepta',
-          policy,
-          rateLimit: rate,
-          inquiryRateLimit: rate,
-          timeoutMs: 2_000,
-          retentionMs: 60_000,
-        },
-        ...{ lossWindowMs: 2_000, recoverMs: 500, waitReplicas, waitMs: 1_000 },
-      },
-      randomUUID(),
-    );
-    await journal.beat();
+    const settings = {
+      ...{ partition: 'cepta', policy, rateLimit: rate, inquiryRateLimit: rate, timeoutMs: 2_000, retentionMs: 60_000 },
+      ...{ lossWindowMs: 2_000, recoverMs: 500, waitReplicas, waitMs: 1_000 },
+    };
+    const witness = new Witness(redis, settings, randomUUID(), new EventBus());
+    const journal = new Journal(redis, settings, witness);
+    await witness.beat();
     const tookMs: number[] = [];
     const startedAt = performance.now();
     const queue = [...ids];

@@ -43,3 +43,11 @@ export class Script {
     }
   }
 }
+
+/** What HGETALL gave, which inside a script is a flat list of fields and values. */
+export function hashIn(reply: unknown): Record<string, string> {
+  const flat = reply as string[];
+  const hash: Record<string, string> = {};
+  for (let index = 0; index + 1 < flat.length; index += 2) hash[flat[index] as string] = flat[index + 1] as string;
+  return hash;
+}

@@ -13,7 +13,8 @@
 import { asError, type EventBus } from '../events.ts';
 import { RecordError, type VerificationRecord } from '../producers/record.ts';
 import type { Evidence } from './decide.ts';
-import { BEAT_MS, type Beat, type Journal } from './journal.ts';
+import type { Journal } from './journal.ts';
+import { BEAT_MS, type Beat } from './witness.ts';
 
 /** The uptime of a server is known in whole seconds. */
 const UPTIME_ERROR_MS = 1_000;
@@ -40,23 +41,25 @@ export class Epoch {
   /** One beat. False while the journal is recovering: then nothing may be concluded from what is not in it. */
   async beat(): Promise<boolean> {
     const { journal, events, partition } = this.#deps;
-    const beat = await journal.beat();
+    const { witness } = journal;
+    const beat = await witness.beat();
     // Also when the others have opened it already: what was away all the while still knows what it knows.
-    if (journal.mustAssert) await journal.assertKnown();
+    if (witness.mustAssert) await witness.assertKnown();
     if (beat.is === 'open') return true;
-    if (journal.now() < beat.until || !(await journal.mayOneRecover(RECOVERER_MS))) return false;
+    if (journal.now() < beat.until || !(await witness.mayOneRecover(RECOVERER_MS))) return false;
     try {
       await this.#recover(beat);
     } catch (error) {
       events.emit('machinery:failed', { where: `recovery of ${partition}`, error: asError(error) });
-      await journal.giveUpRecovery();
+      await witness.giveUpRecovery();
     }
     return false;
   }
 
   async #recover(beat: Extract<Beat, { is: 'recovering' }>): Promise<void> {
     const { journal, lossWindowMs, events, partition } = this.#deps;
-    const { lastBeat, present, missing } = await journal.witnesses(beat.lostFrom);
+    const { witness } = journal;
+    const { lastBeat, present, missing } = await witness.others(beat.lostFrom);
     const lostMs = lastBeat > 0 ? lastBeat - beat.lostFrom : beat.serverStartedAt - beat.lostFrom;
     // A beat a second, so what was lost is known to within one; without a witness the outage itself counts as lost.
     const uncertaintyMs = BEAT_MS + (lastBeat > 0 ? 0 : UPTIME_ERROR_MS);
@@ -71,7 +74,7 @@ export class Epoch {
     // The partition stands still meanwhile, so many are looked at together.
     for (let from = 0; from < suspects.length; from += TOGETHER) {
       if (performance.now() - keptAt > KEEP_RECOVERING_MS) {
-        await journal.keepRecovering(RECOVERER_MS);
+        await witness.keepRecovering(RECOVERER_MS);
         keptAt = performance.now();
       }
       const concluded = suspects.slice(from, from + TOGETHER).map(async (id): Promise<boolean> => {
@@ -83,7 +86,7 @@ export class Epoch {
       });
       suspected += (await Promise.all(concluded)).filter(Boolean).length;
     }
-    if (!(await journal.open(beat.server, missing))) return; // another server again: its own recovery follows
+    if (!(await witness.open(beat.server, missing))) return; // another server again: its own recovery follows
     events.emit('journal:recovered', { partition, bounded, missing: missing.length, suspected });
   }
 

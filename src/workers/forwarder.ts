@@ -14,6 +14,7 @@ import { type RawRecord, readRecord } from '../producers/record.ts';
 import { type ResultEvent, resultEventOf } from '../producers/result.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import type { Held } from '../redis/held.ts';
+import { hashIn } from '../redis/script.ts';
 import type { Published } from './journal.ts';
 import { WEBHOOK_JOB_OPTIONS } from './webhooks.ts';
 
@@ -273,9 +274,7 @@ function readEntry(entry: StreamEntry, partition: string): Published {
 }
 
 function fieldsOf([, flat]: StreamEntry): Readonly<Record<string, string>> {
-  const fields: Record<string, string> = {};
-  for (let index = 0; index + 1 < flat.length; index += 2) fields[flat[index] as string] = flat[index + 1] as string;
-  return fields;
+  return hashIn(flat);
 }
 
 function ownerOf(entry: StreamEntry): string {

@@ -3,15 +3,14 @@
  * A change is applied only to the revision it was decided on; whoever lost that race is given the record as it is now
  * and decides again. So evidence may come in any order, from any process, and meets only here.
  */
-
 import { asError, EventBus } from '../events.ts';
 import { readBreaker } from '../producers/breaker-state.ts';
 import { namesOf, newAttemptToken, type PartitionKeys } from '../producers/job.ts';
 import { NewerFormatError, RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
 import { hasFailover } from '../redis/cluster.ts';
 import type { RedisConnection } from '../redis/connections.ts';
-import { ReplicatedWrites, WantedReplicas } from '../redis/replication.ts';
-import { Script } from '../redis/script.ts';
+import { ReplicatedWrites } from '../redis/replication.ts';
+import { hashIn, Script } from '../redis/script.ts';
 import type { Heard } from './breaker.ts';
 import type { AttemptOutcome, BreakerSettings, Health } from './breaker-policy.ts';
 import {
@@ -27,32 +26,21 @@ import {
   versionOf,
 } from './change.ts';
 import { decide, type Evidence, type Policy, type Verdict } from './decide.ts';
+import { HEARTBEAT_LIFE_MS, type Witness, type WitnessSettings } from './witness.ts';
 
-/** A worker whose heartbeat is older than this is dead to the others; its attempts become unknown, never sent again. */
-export const HEARTBEAT_LIFE_MS = 6_000;
 /** Half of the workers' lockDuration: headers leave within it or not at all. */
 export const SEND_WITHIN_MS = 4_000;
 
 const serverFunction = new URL('../redis/server.lua', import.meta.url);
 const beginScript = Script.fromFiles(serverFunction, new URL('./begin.lua', import.meta.url));
 const applyScript = Script.fromFiles(serverFunction, new URL('./apply.lua', import.meta.url));
-const beatScript = Script.fromFiles(
-  serverFunction,
-  new URL('../redis/replicas.lua', import.meta.url),
-  new URL('./beat.lua', import.meta.url),
-);
-const openScript = Script.fromFiles(serverFunction, new URL('./open.lua', import.meta.url));
 const askScript = Script.fromFiles(new URL('./ask.lua', import.meta.url));
 const keptScript = Script.fromFiles(new URL('./kept.lua', import.meta.url));
-const assertScript = Script.fromFiles(new URL('./assert.lua', import.meta.url));
 
-/** How often a worker says that it lives; also how exactly the end of an old server is known. */
-export const BEAT_MS = 1_000;
 /** Whoever meets a journal that is recovering comes back after this. */
 export const RECOVERING_AGAIN_MS = 1_000;
 
-export interface JournalSettings {
-  readonly partition: string;
+export interface JournalSettings extends WitnessSettings {
   readonly policy: Omit<Policy, 'canInquire'> & { canInquire(record: VerificationRecord): boolean };
   readonly rateLimit: { readonly max: number; readonly perMs: number };
   readonly inquiryRateLimit: { readonly max: number; readonly perMs: number };
@@ -60,39 +48,7 @@ export interface JournalSettings {
   /** Without one nothing is held back because of what attempts said of the provider. */
   readonly breaker?: BreakerSettings;
   readonly retentionMs: number;
-  /** How much a server may have lost of its last writes when another one takes over. */
-  readonly lossWindowMs: number;
-  /** How long live workers are given to write back what they know. */
-  readonly recoverMs: number;
-  /** Replicas that must have the beginning of an attempt before its code is sent; `auto`: all that there are. */
-  readonly waitReplicas?: number | 'auto';
   readonly waitMs?: number;
-  readonly replicasGoneAfterMs?: number;
-}
-
-export type Beat =
-  | { readonly is: 'open' }
-  | {
-      readonly is: 'recovering';
-      /** Until then live workers may still assert. */
-      readonly until: number;
-      /** The last beat that this server knows of; 0 when it knows of none. */
-      readonly lostFrom: number;
-      readonly serverStartedAt: number;
-      readonly server: string;
-    };
-
-/** An attempt of this process that the journal might come to forget. */
-interface Known {
-  /** The record as begin handed it out. */
-  readonly fields: readonly string[];
-  readonly attempts: number;
-  /** When its outcome was written, on the monotonic clock; null while it is under way. */
-  settledAt: number | null;
-  /** What its outcome was. */
-  verdict: Verdict['do'] | null;
-  /** Writes the outcome down once more. */
-  settleAgain: (() => Promise<unknown>) | null;
 }
 
 export type Beginning =
@@ -139,33 +95,19 @@ export interface Published {
 
 export class Journal {
   readonly keys: PartitionKeys;
+  /** Of the worker that writes in it. */
+  readonly witness: Witness;
   readonly #redis: RedisConnection;
   readonly #settings: JournalSettings;
-  readonly #worker: string;
   readonly #events: EventBus;
-  /** Redis's clock minus ours, as last seen; deadlines are always judged by Redis. */
-  #clockOffsetMs = 0;
-  /** What this process has begun, and settled too lately to be sure that the server will remember. */
-  readonly #known = new Map<string, Known>();
-  /** The last beat that a server has acknowledged, by the clock of Redis; 0 before the first. */
-  #lastBeat = 0;
-  /** The server that answered the last beat, and the one that was told what this process knows; null before the first. */
-  #server: string | null = null;
-  #toldServer: string | null = null;
   readonly #replicated: ReplicatedWrites;
-  readonly #wantedReplicas: WantedReplicas;
-  /** As last told of. */
-  #awaitedReplicas: number | null = null;
 
-  constructor(redis: RedisConnection, settings: JournalSettings, worker: string, events: EventBus = new EventBus()) {
+  constructor(redis: RedisConnection, settings: JournalSettings, witness: Witness, events: EventBus = new EventBus()) {
     this.keys = namesOf(redis).partitionKeys(settings.partition);
+    this.witness = witness;
     this.#redis = redis;
     this.#settings = settings;
-    this.#worker = worker;
     this.#events = events;
-    this.#wantedReplicas = new WantedReplicas(settings.waitReplicas ?? 0, {
-      goneAfterMs: settings.replicasGoneAfterMs,
-    });
     this.#replicated = new ReplicatedWrites({
       redis,
       waitMs: settings.waitMs,
@@ -176,7 +118,7 @@ export class Journal {
 
   /** The time by the clock of Redis, to within a round trip. */
   now(): number {
-    return Math.round(Date.now() + this.#clockOffsetMs);
+    return this.witness.now();
   }
 
   /** @throws NewerFormatError, and nothing was begun */
@@ -189,7 +131,7 @@ export class Journal {
         this.keys.record(id),
         this.keys.due,
         this.keys.rate,
-        this.keys.heartbeat(this.#worker),
+        this.keys.heartbeat(this.witness.worker),
         this.keys.epoch,
         this.keys.workers,
         this.keys.breaker,
@@ -199,24 +141,24 @@ export class Journal {
         this.keys.prefix,
         id,
         newAttemptToken(),
-        this.#worker,
+        this.witness.worker,
         SEND_WITHIN_MS,
         timeoutMs + IN_FLIGHT_GRACE_MS,
         rateLimit.max,
         rateLimit.perMs,
         policy.maxAttempts,
         HEARTBEAT_LIFE_MS,
-        this.#toldServer ?? '',
+        this.witness.toldServer ?? '',
         breaker?.enabled ? breaker.rampMs : '',
       ],
     );
     const [outcome, now, third, fourth] = reply as [string, number, ...unknown[]];
-    this.#sawClock(now);
+    this.witness.sawClock(now);
     switch (outcome) {
       case 'recovering':
         return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering', heldUntil: 0 };
       case 'begun':
-        this.#remember(id, fourth as string[]);
+        this.witness.remember(id, fourth as string[]);
         if (replicas < wanted) {
           this.#events.emit('replicas:missed', { partition: this.#settings.partition, of: 'begin', wanted, replicas });
           const evidence = { from: 'not_sent', code: 'NOT_REPLICATED', remediable: true } as const;
@@ -263,10 +205,10 @@ export class Journal {
    * otherwise. Null: too few replicas have them yet.
    */
   async kept(entryIds: readonly string[]): Promise<readonly string[] | null> {
-    if (!hasFailover(this.#redis) && this.#wantedReplicas.count === 0) return entryIds;
+    if (!hasFailover(this.#redis) && this.witness.wantedReplicas === 0) return entryIds;
     const { partition } = this.#settings;
     const args = [HEARTBEAT_LIFE_MS, ...entryIds];
-    const heartbeat = this.keys.heartbeat(this.#worker);
+    const heartbeat = this.keys.heartbeat(this.witness.worker);
     const { reply, replicas, wanted } = await this.#written(keptScript, [this.keys.outbox, heartbeat], args);
     if (replicas >= wanted) return reply as string[];
     this.#events.emit('replicas:missed', { partition, of: 'results', wanted, replicas });
@@ -278,16 +220,8 @@ export class Journal {
     keys: string[],
     args: (string | number)[],
   ): Promise<{ reply: unknown; replicas: number; wanted: number }> {
-    const wanted = this.#wantedReplicas.count;
+    const wanted = this.witness.wantedReplicas;
     return { ...(await this.#replicated.run(script, keys, args, wanted)), wanted };
-  }
-
-  #sawReplicas(server: string, replicas: number): void {
-    this.#wantedReplicas.saw(server, replicas);
-    const awaited = this.#wantedReplicas.count;
-    if (awaited === this.#awaitedReplicas) return;
-    this.#awaitedReplicas = awaited;
-    this.#events.emit('replicas:awaited', { partition: this.#settings.partition, replicas: awaited });
   }
 
   /** `probe`: asked on behalf of the breaker, so also while it is open. */
@@ -299,7 +233,7 @@ export class Journal {
       [this.keys.record(id), this.keys.inquiryRate, this.keys.breaker, this.keys.inquirySlowed],
       [max, perMs, graceMs, heldByBreaker ? '1' : ''],
     )) as [string, number, unknown];
-    this.#sawClock(now);
+    this.witness.sawClock(now);
     if (outcome === 'ask') return { is: 'ask', record: this.#record(id, third), askedAt: now };
     if (outcome === 'idle') return { is: 'idle' };
     return { is: 'later', at: Number(third) };
@@ -334,69 +268,12 @@ export class Journal {
 
   /** True for one caller per tick over all workers: the sweep is one worker's at a time. */
   async mayOneSweep(tickMs: number): Promise<boolean> {
-    return (await this.#redis.set(this.keys.sweep, this.#worker, 'PX', tickMs, 'NX')) === 'OK';
-  }
-
-  /** Says that this worker lives, and learns the time, and whether the journal is the one it knows. */
-  async beat(): Promise<Beat> {
-    const saidAt = performance.now();
-    const [outcome, now, ...more] = (await beatScript.run(
-      this.#redis,
-      [this.keys.epoch, this.keys.workers, this.keys.heartbeat(this.#worker), this.keys.asserted],
-      [this.#worker, HEARTBEAT_LIFE_MS, this.#settings.recoverMs, this.#toldServer ?? ''],
-    )) as [string, number, ...unknown[]];
-    this.#sawClock(now);
-    if (outcome === 'open') {
-      const [server, replicas] = more as [string, number];
-      this.#sawReplicas(server, replicas);
-      this.#lastBeat = now;
-      this.#server = server;
-      this.#toldServer ??= server;
-      if (this.#toldServer === server) this.#forgetSettledBefore(saidAt - this.#settings.lossWindowMs);
-      return { is: 'open' };
-    }
-    const [until, lostFrom, serverStartedAt, server, replicas] = more as [string, string, string, string, number];
-    this.#sawReplicas(server, replicas);
-    this.#server = server;
-    return {
-      is: 'recovering',
-      until: Number(until),
-      lostFrom: Number(lostFrom),
-      serverStartedAt: Number(serverStartedAt),
-      server,
-    };
-  }
-
-  /** Ends in order: what this worker had begun is settled, and nobody need wonder about it. */
-  async leave(): Promise<void> {
-    // Redis may have come back without it in this very moment: then it is said again first.
-    await this.beat();
-    if (this.mustAssert) await this.assertKnown();
-    await this.#redis.zrem(this.keys.workers, this.#worker);
-    await this.#redis.del(this.keys.heartbeat(this.#worker));
+    return (await this.#redis.set(this.keys.sweep, this.witness.worker, 'PX', tickMs, 'NX')) === 'OK';
   }
 
   /** Lets go of what it has opened itself. */
   close(): void {
     this.#replicated.close();
-  }
-
-  /** The server of the last beat has not heard from this process what it has begun. */
-  get mustAssert(): boolean {
-    return this.#toldServer !== this.#server;
-  }
-
-  /** Writes back every attempt that this process knows and the server may not, and says that it has. */
-  async assertKnown(): Promise<void> {
-    const server = this.#server;
-    await Promise.all(
-      [...this.#known].map(async ([id, known]) => {
-        const found = await this.#assert(id, known);
-        if (mustSayAgain(found, known)) await known.settleAgain?.();
-      }),
-    );
-    await this.#redis.hset(this.keys.asserted, this.#worker, String(this.#lastBeat));
-    this.#toldServer = server;
   }
 
   /** Every verification that is not final, as far as this server knows. */
@@ -424,58 +301,12 @@ export class Journal {
     );
   }
 
-  /**
-   * What is known of the workers that lived on the old server: how far their own memory of beats reaches (0: nobody
-   * is left who remembers), who has asserted, and whether one of them has not, so that nobody knows what it had begun.
-   */
-  async witnesses(lostFrom: number): Promise<{ lastBeat: number; present: Set<string>; missing: string[] }> {
-    const { lossWindowMs } = this.#settings;
-    const since = lostFrom - lossWindowMs - HEARTBEAT_LIFE_MS;
-    const [lived, asserted] = await Promise.all([
-      this.#redis.zrangebyscore(this.keys.workers, since, '+inf'),
-      this.#redis.hgetall(this.keys.asserted),
-    ]);
-    return {
-      lastBeat: Math.max(0, ...Object.values(asserted).map(Number)),
-      present: new Set(Object.keys(asserted)),
-      missing: lived.filter((worker) => asserted[worker] === undefined),
-    };
-  }
-
-  /** True for one caller at a time; whoever was about to on an earlier server counts no more. */
-  async mayOneRecover(forMs: number): Promise<boolean> {
-    return (await this.#redis.set(this.#recoverer, this.#worker, 'PX', forMs, 'NX')) === 'OK';
-  }
-
-  /** The recovery has failed: the next one may try at once. */
-  async giveUpRecovery(): Promise<void> {
-    await this.#redis.del(this.#recoverer);
-  }
-
   /** See Situation: asked only where it is not known what became of the code, and proof of money may have come. */
   async #isContested(record: VerificationRecord, evidence: Evidence): Promise<boolean> {
     if (record.state !== 'awaiting' || record.standing?.otp !== 'unknown') return false;
     if (evidence.from !== 'inquiry' && evidence.from !== 'callback' && evidence.from !== 'operator') return false;
     const known = await this.#redis.hgetall(this.keys.transaction(record.reference));
     return Object.entries(known).some(([field, value]) => mayBeAnother(field, value, record.id));
-  }
-
-  get #recoverer(): string {
-    return `${this.keys.epoch}:recoverer:${this.#server}`;
-  }
-
-  /** Still at it: the lease is short, so that a recoverer that dies holds nobody up. */
-  async keepRecovering(forMs: number): Promise<void> {
-    await this.#redis.set(this.#recoverer, this.#worker, 'PX', forMs, 'XX');
-  }
-
-  /**
-   * From now on the journal is known to be whole on this server: attempts may begin again. False when Redis is yet
-   * another server by now.
-   */
-  async open(server: string, missing: readonly string[]): Promise<boolean> {
-    const { epoch, workers, asserted } = this.keys;
-    return (await openScript.run(this.#redis, [epoch, workers, asserted, this.#recoverer], [server, ...missing])) === 1;
   }
 
   async ownerLives(record: VerificationRecord): Promise<boolean> {
@@ -494,8 +325,7 @@ export class Journal {
   ): Promise<Applied> {
     let before = record;
     const random = Math.random();
-    const known = this.#known.get(record.id);
-    const ofKnownAttempt = record.state === 'sending' && known?.attempts === record.attempts ? known : null;
+    const ofKnownAttempt = this.witness.underway(record);
     const said = (verdict: Verdict): void => {
       if (ofKnownAttempt === null) return;
       ofKnownAttempt.settledAt = performance.now();
@@ -530,9 +360,9 @@ export class Journal {
           this.keys.breakerOutcomes,
           evidence.from === 'inquiry' ? this.keys.inquirySlowed : this.keys.slowed,
         ],
-        argumentsOf(change, before, this.#worker),
+        argumentsOf(change, before, this.witness.worker),
       )) as [number, number, unknown, ...unknown[]];
-      this.#sawClock(now);
+      this.witness.sawClock(now);
       if (applied === RECOVERING) return { verdict: null, before, published: null, heard: null };
       if (applied === APPLIED) {
         said(verdict);
@@ -544,11 +374,11 @@ export class Journal {
             : readHeard(change.health, codeIn(evidence, facts), now, before.state, ofBreaker);
         return { verdict, before, published, heard };
       }
-      const moved = readRecord(before.id, this.#settings.partition, asObject(current));
+      const moved = readRecord(before.id, this.#settings.partition, hashIn(current));
       if (ofKnownAttempt && !writtenBack && (moved === null || moved.attempts < record.attempts)) {
         // The server has lost the beginning of this very attempt: it is written back before its outcome is. Once: what
         // is final by now stays as it is, and the outcome is compared with it.
-        await this.#assert(record.id, ofKnownAttempt);
+        await this.witness.writeBack(record.id, ofKnownAttempt);
         writtenBack = true;
         before = record;
         continue;
@@ -610,36 +440,10 @@ export class Journal {
     });
   }
 
-  async #assert(id: string, { fields, settledAt }: Known): Promise<Found> {
-    const reference = asObject(fields).reference ?? '';
-    const [wasLost, is] = (await assertScript.run(
-      this.#redis,
-      [this.keys.record(id), this.keys.due, this.keys.transaction(reference)],
-      [id, String(this.now() + HEARTBEAT_LIFE_MS), settledAt === null ? '0' : '1', ...fields],
-    )) as [number, Found['is']];
-    return { wasLost: wasLost === 1, is };
-  }
-
-  #remember(id: string, fields: readonly string[]): void {
-    const attempts = Number(asObject(fields).attempts ?? 0);
-    this.#known.set(id, { fields, attempts, settledAt: null, verdict: null, settleAgain: null });
-  }
-
-  /** A beat that was acknowledged so much later proves that the server has these as well. */
-  #forgetSettledBefore(time: number): void {
-    for (const [id, { settledAt }] of this.#known) {
-      if (settledAt !== null && settledAt < time) this.#known.delete(id);
-    }
-  }
-
   #record(id: string, reply: unknown): VerificationRecord {
-    const record = readRecord(id, this.#settings.partition, asObject(reply));
+    const record = readRecord(id, this.#settings.partition, hashIn(reply));
     if (record === null) throw new Error(`the journal's record of ${id} has no state`);
     return record;
-  }
-
-  #sawClock(redisNowMs: number): void {
-    this.#clockOffsetMs = redisNowMs - Date.now();
   }
 }
 
@@ -659,7 +463,7 @@ function mayBeAnother(field: string, value: string, id: string): boolean {
 function readHeard(health: Health, code: string, now: number, state: State, told: readonly unknown[]): Heard {
   const [breaker, outcomes, trial] = told as [readonly string[], readonly string[], number];
   return {
-    ...{ health, code, now, trial: trial === 1 || state === 'queued', breaker: readBreaker(asObject(breaker)) },
+    ...{ health, code, now, trial: trial === 1 || state === 'queued', breaker: readBreaker(hashIn(breaker)) },
     outcomes: outcomes.map((text): AttemptOutcome => {
       const [word, at] = text.split(' ');
       return { health: word === 'failed' ? 'failed' : 'good', at: Number(at) };
@@ -673,27 +477,6 @@ function codeIn(evidence: Evidence, { status }: Facts): string {
   return evidence.from === 'not_sent' || evidence.from === 'lost' ? evidence.code : '';
 }
 
-/** What assert.lua found of an attempt. */
-interface Found {
-  readonly wasLost: boolean;
-  readonly is: '' | State | 'overtaken';
-}
-
-/** Does the server lack the outcome of this attempt? What it has is not said a second time. */
-function mustSayAgain({ wasLost, is }: Found, { verdict }: Known): boolean {
-  // Since it was settled as not sent another worker may have begun a next one, of which nobody knows.
-  if (wasLost) return !(is === 'awaiting' && verdict === 'retry');
-  return is === 'sending' || (is === 'awaiting' && verdict === 'settle');
-}
-
 /** What apply.lua answers first. */
 const APPLIED = 1;
 const RECOVERING = 2;
-
-/** HGETALL inside a script comes back as a flat list. */
-function asObject(reply: unknown): Record<string, string> {
-  const flat = reply as string[];
-  const object: Record<string, string> = {};
-  for (let index = 0; index + 1 < flat.length; index += 2) object[flat[index] as string] = flat[index + 1] as string;
-  return object;
-}

@@ -11,6 +11,7 @@ import type { RedisConnection } from '../redis/connections.ts';
 import type { Facts } from './change.ts';
 import type { Evidence } from './decide.ts';
 import { Journal, type JournalSettings } from './journal.ts';
+import { Witness } from './witness.ts';
 import { scheduleInquiry } from './worker.ts';
 
 /** Kept of what persons did, per partition. */
@@ -51,7 +52,7 @@ export class Operator {
     this.#partitions = new Map(
       partitions.map((settings) => [
         settings.partition,
-        { settings, journal: new Journal(redis, settings, name, events) },
+        { settings, journal: new Journal(redis, settings, new Witness(redis, settings, name, events), events) },
       ]),
     );
   }

@@ -8,7 +8,8 @@ import { asError, type EventBus } from '../events.ts';
 import { VERIFICATION_JOB_OPTIONS, type VerificationJob } from '../producers/job.ts';
 import { NewerFormatError, type VerificationRecord } from '../producers/record.ts';
 import type { Evidence } from './decide.ts';
-import { BEAT_MS, type Journal } from './journal.ts';
+import type { Journal } from './journal.ts';
+import { BEAT_MS } from './witness.ts';
 
 const TICK_MS = BEAT_MS;
 const BATCH = 200;

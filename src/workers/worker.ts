@@ -32,6 +32,7 @@ import { Sessions } from './sessions.ts';
 import { Sweeper } from './sweeper.ts';
 import { Transport, type TransportSettings } from './transport.ts';
 import { setAsideUnreadable } from './unreadable.ts';
+import { Witness } from './witness.ts';
 
 export interface PartitionSettings {
   readonly name: string;
@@ -134,7 +135,8 @@ export class PartitionWorker {
       ...(settings.tls ? { tls: settings.tls } : {}),
       ...(settings.proxy ? { proxy: settings.proxy } : {}),
     });
-    this.journal = new Journal(redis, journalSettings(settings), deps.worker, events);
+    const ofJournal = journalSettings(settings);
+    this.journal = new Journal(redis, ofJournal, new Witness(redis, ofJournal, deps.worker, events), events);
     this.#forwarder = new Forwarder({
       partition,
       keys,
@@ -306,7 +308,7 @@ export class PartitionWorker {
     if (this.#breaker) await endsWithin(this.#closeLimitMs, this.#breaker.close());
     await endsWithin(this.#closeLimitMs, this.#forwarder.close());
     await this.#transport.close();
-    if (settled) await this.journal.leave();
+    if (settled) await this.journal.witness.leave();
     this.journal.close();
     await Promise.all([this.#verificationQueue.close(), this.#inquiryQueue.close()]);
   }

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collectDepths, DepthReader, WORKER_SILENT_MS, watchingQueue } from '../../src/metrics/depths.ts';
 import { newVerificationId, partitionKeys, VERIFICATION_JOB_OPTIONS } from '../../src/producers/job.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
-import { HEARTBEAT_LIFE_MS } from '../../src/workers/journal.ts';
+import { HEARTBEAT_LIFE_MS } from '../../src/workers/witness.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 
 const keys = partitionKeys('cepta');

@@ -7,8 +7,9 @@ import { conclude } from '../../src/workers/attempt.ts';
 import type { Facts } from '../../src/workers/change.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
 import { Epoch } from '../../src/workers/epoch.ts';
-import { type Applied, type Asking, type Beat, type Beginning, Journal } from '../../src/workers/journal.ts';
+import { type Applied, type Asking, type Beginning, Journal, type JournalSettings } from '../../src/workers/journal.ts';
 import { Sweeper, type SweeperDependencies } from '../../src/workers/sweeper.ts';
+import { type Beat, Witness } from '../../src/workers/witness.ts';
 import { type Alphabet, ANSWERS, type Event, FINDINGS, type Side, sweepAt } from './events.ts';
 import { type Lane, type Of, ownTime, REFERENCE } from './lane.ts';
 import {
@@ -46,35 +47,15 @@ const SERVERS = ['aa:00', 'bb:11'] as const;
 
 const acceptScript = Script.fromFiles(new URL('../../src/producers/accept.lua', import.meta.url));
 
-/** The production journal, by the clock of the model, and with a memory that can be rebuilt. */
-class ModelJournal extends Journal {
+/** The production witness, by the clock of the model, and with a memory that can be rebuilt. */
+class ModelWitness extends Witness {
   memory: Memory[] = [];
   readonly #lane: Lane;
   /** Inside of something that is remembered as a whole. */
   #within = false;
 
-  constructor(lane: Lane, { world, alphabet }: Model, worker: string, events: EventBus) {
-    super(
-      lane.seam.connection,
-      {
-        partition: lane.partition,
-        policy: {
-          effect: world.effect,
-          canInquire: () => world.canInquire,
-          maxAttempts: world.maxAttempts,
-          inquiry: { delaysMs: world.delaysMs, giveUpAfterMs: world.giveUpAfterMs },
-        },
-        rateLimit: { max: 10_000, perMs: 1_000 },
-        inquiryRateLimit: { max: 10_000, perMs: 1_000 },
-        timeoutMs: TIMEOUT_MS,
-        ...(alphabet.breaker ? { breaker: BREAKER } : {}),
-        retentionMs: RETENTION_MS,
-        lossWindowMs: LOSS_WINDOW_MS,
-        recoverMs: RECOVER_MS,
-      },
-      worker,
-      events,
-    );
+  constructor(lane: Lane, settings: JournalSettings, worker: string, events: EventBus) {
+    super(lane.seam.connection, settings, worker, events);
     this.#lane = lane;
   }
 
@@ -82,10 +63,72 @@ class ModelJournal extends Journal {
     return this.#lane.clock;
   }
 
+  override async beat(): Promise<Beat> {
+    const from = this.#lane.seam.replies.length;
+    const beat = await super.beat();
+    if (this.#lane.seam.rehearsed !== null) return beat;
+    // The last of several beats on one server says it all.
+    const last = this.memory.at(-1);
+    const said = (reply: unknown): unknown => [(reply as unknown[])[0], (reply as unknown[]).at(-1)].join();
+    if (last?.do === 'beat' && said(last.replies[0]) === said(this.#lane.seam.replies[from])) this.memory.pop();
+    this.note(from, { do: 'beat' });
+    return beat;
+  }
+
+  override async assertKnown(): Promise<void> {
+    const from = this.#lane.seam.replies.length;
+    this.#within = true;
+    await super.assertKnown();
+    this.#within = false;
+    this.note(from, { do: 'assert' });
+  }
+
+  /** @param from of the replies that it has heard: those of this one */
+  note(
+    from: number,
+    memory:
+      | { do: 'begin'; id: string }
+      | { do: 'apply'; record: VerificationRecord; evidence: Evidence }
+      | { do: 'beat' | 'assert' },
+  ): void {
+    const { seam, clock } = this.#lane;
+    if (seam.rehearsed !== null || this.#within) return;
+    this.memory.push({ ...memory, at: clock, replies: seam.replies.slice(from) } as Memory);
+  }
+}
+
+/** The production journal, of which its witness remembers what it does. */
+class ModelJournal extends Journal {
+  override readonly witness: ModelWitness;
+  readonly #lane: Lane;
+
+  constructor(lane: Lane, { world, alphabet }: Model, worker: string, events: EventBus) {
+    const settings: JournalSettings = {
+      partition: lane.partition,
+      policy: {
+        effect: world.effect,
+        canInquire: () => world.canInquire,
+        maxAttempts: world.maxAttempts,
+        inquiry: { delaysMs: world.delaysMs, giveUpAfterMs: world.giveUpAfterMs },
+      },
+      rateLimit: { max: 10_000, perMs: 1_000 },
+      inquiryRateLimit: { max: 10_000, perMs: 1_000 },
+      timeoutMs: TIMEOUT_MS,
+      ...(alphabet.breaker ? { breaker: BREAKER } : {}),
+      retentionMs: RETENTION_MS,
+      lossWindowMs: LOSS_WINDOW_MS,
+      recoverMs: RECOVER_MS,
+    };
+    const witness = new ModelWitness(lane, settings, worker, events);
+    super(lane.seam.connection, settings, witness, events);
+    this.witness = witness;
+    this.#lane = lane;
+  }
+
   override async begin(id: string): Promise<Beginning> {
     const from = this.#lane.seam.replies.length;
     const beginning = await super.begin(id);
-    if (beginning.is === 'begun') this.#note(from, { do: 'begin', id });
+    if (beginning.is === 'begun') this.witness.note(from, { do: 'begin', id });
     return beginning;
   }
 
@@ -97,40 +140,9 @@ class ModelJournal extends Journal {
   ): Promise<Applied> {
     const from = this.#lane.seam.replies.length;
     const applied = await super.apply(record, evidence, facts, seal);
-    if (record.state === 'sending' && applied.verdict !== null) this.#note(from, { do: 'apply', record, evidence });
+    if (record.state === 'sending' && applied.verdict !== null)
+      this.witness.note(from, { do: 'apply', record, evidence });
     return applied;
-  }
-
-  override async beat(): Promise<Beat> {
-    const from = this.#lane.seam.replies.length;
-    const beat = await super.beat();
-    if (this.#lane.seam.rehearsed !== null) return beat;
-    // The last of several beats on one server says it all.
-    const last = this.memory.at(-1);
-    const said = (reply: unknown): unknown => [(reply as unknown[])[0], (reply as unknown[]).at(-1)].join();
-    if (last?.do === 'beat' && said(last.replies[0]) === said(this.#lane.seam.replies[from])) this.memory.pop();
-    this.#note(from, { do: 'beat' });
-    return beat;
-  }
-
-  override async assertKnown(): Promise<void> {
-    const from = this.#lane.seam.replies.length;
-    this.#within = true;
-    await super.assertKnown();
-    this.#within = false;
-    this.#note(from, { do: 'assert' });
-  }
-
-  #note(
-    from: number,
-    memory:
-      | { do: 'begin'; id: string }
-      | { do: 'apply'; record: VerificationRecord; evidence: Evidence }
-      | { do: 'beat' | 'assert' },
-  ): void {
-    const { seam, clock } = this.#lane;
-    if (seam.rehearsed !== null || this.#within) return;
-    this.memory.push({ ...memory, at: clock, replies: seam.replies.slice(from) } as Memory);
   }
 }
 
@@ -212,7 +224,7 @@ class Step {
     const oracle = judge(this.#state.oracle, content, outbox, at, this.#model.world, recovering);
     const workers = this.#state.workers.map((worker, side) => {
       const journal = this.#workers[side]?.journal;
-      return journal && this.#state.rollback ? { ...worker, memory: journal.memory } : worker;
+      return journal && this.#state.rollback ? { ...worker, memory: journal.witness.memory } : worker;
     }) as [WorkerState, WorkerState];
     const { rollback } = this.#state;
     this.#state = {
@@ -464,7 +476,7 @@ class Step {
         void (await conclude(record, evidence, {}, {}, this.#dependencies(journal))),
     });
     const made = { journal, epoch };
-    journal.memory = [...memory];
+    journal.witness.memory = [...memory];
     this.#workers[side] = made;
     return made;
   }
@@ -492,10 +504,10 @@ class Step {
           await journal.apply(one.record, one.evidence, {}, async () => 'sealed');
           break;
         case 'beat':
-          await journal.beat();
+          await journal.witness.beat();
           break;
         case 'assert':
-          await journal.assertKnown();
+          await journal.witness.assertKnown();
           break;
       }
     }

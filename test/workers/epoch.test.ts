@@ -11,7 +11,8 @@ import type { Outcome } from '../../src/providers/provider.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
 import { Epoch } from '../../src/workers/epoch.ts';
-import { BEAT_MS, type Journal } from '../../src/workers/journal.ts';
+import type { Journal } from '../../src/workers/journal.ts';
+import { BEAT_MS } from '../../src/workers/witness.ts';
 import { loseWrites, position, startForgetfulRedis } from '../support/lost-writes.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { expectSetsToAgree, type JournalChanges, journalOf, outboxOf, type Seed, seed } from './support.ts';
@@ -196,7 +197,7 @@ describe.concurrent('a journal on another server', SLOWLY, () => {
     await open(worker);
     await apply(worker, await begin(worker, await accept(world)), WRONG);
     const queued = await accept(world);
-    await worker.journal.leave();
+    await worker.journal.witness.leave();
     await world.server.kill();
     await world.server.start();
     const next = world.worker();
@@ -214,7 +215,7 @@ describe.concurrent('a journal on another server', SLOWLY, () => {
     await world.server.start();
     expect(await worker.epoch.beat()).toBe(false);
     // The one that was about to recover dies with the server.
-    expect(await worker.journal.mayOneRecover(30_000)).toBe(true);
+    expect(await worker.journal.witness.mayOneRecover(30_000)).toBe(true);
     await world.server.kill();
     await world.server.start();
     const startedAt = performance.now();
@@ -435,7 +436,7 @@ describe.concurrent('a worker that lives', SLOWLY, () => {
     const before = position(world.server);
     await apply(ends, await begin(ends, id), WRONG);
     await loseWrites(world.server, before);
-    await ends.journal.leave();
+    await ends.journal.witness.leave();
     await open(other);
     expect(await world.record(id)).toMatchObject({ state: 'settled', standing: { otp: 'rejected' } });
     expect(other.recovered).toMatchObject([{ missing: 0, suspected: 0 }]);

@@ -9,7 +9,8 @@ import type { Outcome } from '../../src/providers/provider.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { Script } from '../../src/redis/script.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
-import { HEARTBEAT_LIFE_MS, type Journal, SEND_WITHIN_MS } from '../../src/workers/journal.ts';
+import { type Journal, SEND_WITHIN_MS } from '../../src/workers/journal.ts';
+import { HEARTBEAT_LIFE_MS } from '../../src/workers/witness.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { expectSetsToAgree, journalOf, outboxOf, seed } from './support.ts';
 
@@ -653,7 +654,7 @@ describe('the clock', () => {
   test('is that of Redis, from the first heartbeat on, however wrong ours is', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 600_000 });
     const journal = journalOf({ redis });
-    await journal.beat();
+    await journal.witness.beat();
     const [seconds, micros] = await redis.time();
     expect(Math.abs(journal.now() - (Number(seconds) * 1_000 + Number(micros) / 1_000))).toBeLessThan(1_000);
     const id = await seed(redis);
@@ -795,7 +796,7 @@ describe('whatever happens, in whatever order', () => {
               case 'die':
                 await redis.del(keys.heartbeat('me'));
                 await beginOrConclude(journal, id);
-                await journal.beat();
+                await journal.witness.beat();
                 break;
               case 'no_token':
                 if (record.state === 'queued') underway.push({ record, evidence: NOT_SENT });

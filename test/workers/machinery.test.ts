@@ -298,7 +298,7 @@ describe('the sweep', () => {
       verifications: queueOf(keys.queue, keys.prefix),
       inquiries: queueOf(keys.inquiryQueue, keys.prefix),
       events,
-      beat: async () => (await journal.beat()).is === 'open',
+      beat: async () => (await journal.witness.beat()).is === 'open',
       conclude: async (record, evidence) => {
         given.now?.();
         await journal.apply(record, evidence, {}, seal);

@@ -7,6 +7,7 @@ import { readRecord, type VerificationRecord } from '../../src/producers/record.
 import type { RedisConnection } from '../../src/redis/connections.ts';
 import { Script } from '../../src/redis/script.ts';
 import { Journal, type JournalSettings } from '../../src/workers/journal.ts';
+import { Witness } from '../../src/workers/witness.ts';
 
 /** `policy` is taken over by its parts. */
 export type JournalChanges = Partial<Omit<JournalSettings, 'policy'>> & {
@@ -19,28 +20,24 @@ export function journalOf(
   worker: string = randomUUID(),
   events: EventBus = new EventBus(),
 ): Journal {
-  return new Journal(
-    redis,
-    {
-      partition: 'cepta',
-      rateLimit: { max: 10_000, perMs: 1_000 },
-      inquiryRateLimit: { max: 10_000, perMs: 1_000 },
-      timeoutMs: 2_000,
-      retentionMs: 3_600_000,
-      lossWindowMs: 2_000,
-      recoverMs: 500,
-      ...changes,
-      policy: {
-        effect: 'money',
-        canInquire: () => true,
-        maxAttempts: 3,
-        inquiry: { delaysMs: [10_000, 20_000, 30_000], giveUpAfterMs: 3_600_000 },
-        ...changes.policy,
-      },
+  const settings: JournalSettings = {
+    partition: 'cepta',
+    rateLimit: { max: 10_000, perMs: 1_000 },
+    inquiryRateLimit: { max: 10_000, perMs: 1_000 },
+    timeoutMs: 2_000,
+    retentionMs: 3_600_000,
+    lossWindowMs: 2_000,
+    recoverMs: 500,
+    ...changes,
+    policy: {
+      effect: 'money',
+      canInquire: () => true,
+      maxAttempts: 3,
+      inquiry: { delaysMs: [10_000, 20_000, 30_000], giveUpAfterMs: 3_600_000 },
+      ...changes.policy,
     },
-    worker,
-    events,
-  );
+  };
+  return new Journal(redis, settings, new Witness(redis, settings, worker, events), events);
 }
 
 /** What waits to be forwarded: the fields of each entry, and those of the record that it carries. */
