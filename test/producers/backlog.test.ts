@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { backlogGuard } from '../../src/producers/backlog.ts';
 import { newVerificationId, VERIFICATION_JOB_OPTIONS } from '../../src/producers/job.ts';
 import { parseRequest, type VerificationRequest } from '../../src/producers/request.ts';
@@ -60,11 +60,13 @@ it.each([
   ['is slow', () => new Promise<number>(() => {})],
   ['is away', () => Promise.reject(new Error('away'))],
 ])('lets everything pass while Redis %s, after 200 ms at most', async (_how, depth) => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
   const { turnAway } = guardOf(depth);
-  const began = performance.now();
-  expect(await Promise.all([turnAway(request()), turnAway(request())])).toEqual([null, null]);
+  const passing = Promise.all([turnAway(request()), turnAway(request())]);
+  await vi.advanceTimersByTimeAsync(200);
+  expect(await passing).toEqual([null, null]);
   expect(await turnAway(request())).toBeNull();
-  expect(performance.now() - began).toBeLessThan(400);
 });
 
 it('lets everything pass where no rate is known', async () => {
