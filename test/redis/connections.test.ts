@@ -11,6 +11,7 @@ import {
 } from '../../src/redis/connections.ts';
 import { Secret } from '../../src/secret.ts';
 import { startTestRedis } from '../support/redis.ts';
+import { BEST_OF_THREE } from '../support/timing.ts';
 
 const open: RedisConnection[] = [];
 
@@ -37,24 +38,28 @@ async function timed(work: Promise<unknown>): Promise<{ error: unknown; ms: numb
 const NOBODY = 'redis://127.0.0.1:1';
 
 describe('a producer or console connection', () => {
-  it.each(['producer', 'console'] as const)('of a %s refuses at once when Redis has gone', async (profile) => {
-    await using server = await startTestRedis();
-    const { redis, onError } = connection(server.url, profile);
-    await redis.set('key', 'value');
-    await server.kill();
-    await vi.waitFor(() => expect(redis.status).not.toBe('ready'));
-    const { error, ms } = await timed(redis.get('key'));
-    expect(error).toBeInstanceOf(Error);
-    expect(ms).toBeLessThan(250);
-    // Nobody listens but onError, and the process lives.
-    await vi.waitFor(() => expect(onError).toHaveBeenCalled());
+  it.each(['producer', 'console'] as const)(
+    'of a %s refuses at once when Redis has gone',
+    BEST_OF_THREE,
+    async (profile) => {
+      await using server = await startTestRedis();
+      const { redis, onError } = connection(server.url, profile);
+      await redis.set('key', 'value');
+      await server.kill();
+      await vi.waitFor(() => expect(redis.status).not.toBe('ready'));
+      const { error, ms } = await timed(redis.get('key'));
+      expect(error).toBeInstanceOf(Error);
+      expect(ms).toBeLessThan(250);
+      // Nobody listens but onError, and the process lives.
+      await vi.waitFor(() => expect(onError).toHaveBeenCalled());
 
-    await server.start();
-    await vi.waitFor(() => expect(redis.status).toBe('ready'), { timeout: 5000 });
-    expect(await redis.set('key', 'again')).toBe('OK');
-  });
+      await server.start();
+      await vi.waitFor(() => expect(redis.status).toBe('ready'), { timeout: 5000 });
+      expect(await redis.set('key', 'again')).toBe('OK');
+    },
+  );
 
-  it('refuses soon when Redis was never there', async () => {
+  it('refuses soon when Redis was never there', BEST_OF_THREE, async () => {
     const { redis } = connection(NOBODY, 'producer');
     const { error, ms } = await timed(redis.get('key'));
     expect(error).toBeInstanceOf(Error);
@@ -68,7 +73,7 @@ describe('a producer or console connection', () => {
     expect(await redis.set('key', 'value')).toBe('OK');
   });
 
-  it('makes a BullMQ queue fail fast, if the queue does not wait for ready by itself', async () => {
+  it('makes a BullMQ queue fail fast, if the queue does not wait for ready by itself', BEST_OF_THREE, async () => {
     await using server = await startTestRedis();
     const { redis } = connection(server.url, 'producer');
     const queue = new Queue('jobs', { connection: redis, skipWaitingForReady: true });
@@ -82,20 +87,24 @@ describe('a producer or console connection', () => {
     await queue.close();
   });
 
-  it('gives a console no longer than three seconds for a command that Redis took and does not answer', async () => {
-    await using server = await startTestRedis();
-    const { redis } = connection(server.url, 'console');
-    await redis.ping();
-    server.freeze();
-    const { error, ms } = await timed(redis.get('key'));
-    expect(error).toMatchObject({ message: 'Command timed out' });
-    expect(ms).toBeGreaterThan(2900);
-    expect(ms).toBeLessThan(4500);
-  });
+  it(
+    'gives a console no longer than three seconds for a command that Redis took and does not answer',
+    BEST_OF_THREE,
+    async () => {
+      await using server = await startTestRedis();
+      const { redis } = connection(server.url, 'console');
+      await redis.ping();
+      server.freeze();
+      const { error, ms } = await timed(redis.get('key'));
+      expect(error).toMatchObject({ message: 'Command timed out' });
+      expect(ms).toBeGreaterThan(2900);
+      expect(ms).toBeLessThan(4500);
+    },
+  );
 });
 
 describe('a worker connection', () => {
-  it('waits while Redis is away and goes on when it is back', async () => {
+  it('waits while Redis is away and goes on when it is back', BEST_OF_THREE, async () => {
     await using server = await startTestRedis({ appendonly: true, appendfsync: 'always' });
     const { redis, onError } = connection(server.url, 'worker');
     await redis.set('key', 'kept');
