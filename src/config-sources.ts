@@ -320,3 +320,17 @@ export function keyOf(path: Path): string {
 export function isWithin(key: string, outer: string): boolean {
   return key.startsWith(outer) && (key.length === outer.length || /^[.[]/.test(key.slice(outer.length)));
 }
+
+/** What stands there; undefined where nothing does. */
+export function at(value: unknown, ...path: Path): unknown {
+  let here = value;
+  for (const part of path) {
+    if (Array.isArray(here) && typeof part === 'number') here = here[part];
+    else if (isMapping(here) && Object.hasOwn(here, part)) here = here[String(part)];
+    else return undefined;
+  }
+  return here;
+}
+
+export const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+export const mapping = (value: unknown): Record<string, unknown> => (isMapping(value) ? value : {});

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { inspect } from 'node:util';
 import { describe, expect, expectTypeOf, it } from 'vitest';
-import { type Config, type Fault, loadConfig, type Partition, type RedisSettings } from '../../src/config.ts';
+import { type Config, type Fault, loadConfig, type Partition } from '../../src/config.ts';
+import type { RedisSettings } from '../../src/config-schema.ts';
 import { Secret } from '../../src/secret.ts';
 import { apiKeyHash, hashPassword, newApiKey } from '../../src/secret-hashes.ts';
 import { acme, errorOf, faultsOf, folder, fromEnv, load, minimal } from './world.ts';

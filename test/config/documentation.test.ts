@@ -5,7 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { bare, configSchema, loadConfig } from '../../src/config.ts';
+import { loadConfig } from '../../src/config.ts';
+import { configSchema } from '../../src/config-schema.ts';
+import { bare } from '../../src/config-wording.ts';
 import { providers } from '../../src/providers/index.ts';
 import { folder, load, minimal } from './world.ts';
 
