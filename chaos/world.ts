@@ -4,8 +4,6 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { cpSync, createWriteStream, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { request } from 'undici';
 import { stringify } from 'yaml';
 import { newKey, writeKeySet } from '../src/key-files.ts';
-import { type RedisProcess, startRedisProcess } from '../src/redis/process.ts';
+import { freePort, type RedisProcess, startRedisProcess } from '../src/redis/process.ts';
 import type { LedgerEntry, SandboxEntry, SandboxProvider } from '../src/sandbox/index.ts';
 import { PROVIDERS } from './plan.ts';
 import { NetworkProxy } from './proxy.ts';
@@ -463,12 +461,4 @@ export function withoutBegin(script: string): string {
     mutated = mutated.slice(0, start) + kept + mutated.slice(end);
   }
   return mutated;
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((ready) => probe.listen(0, LOOPBACK, ready));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((closed) => probe.close(closed));
-  return port;
 }

@@ -8,11 +8,12 @@ import { Queue, UnrecoverableError, Worker } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { partitionKeys, webhookQueueName, webhookQueuePrefix } from '../../src/producers/job.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
+import { freePort } from '../../src/redis/process.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
-import { answer, freePort, type ProviderServer, startProviderServer } from '../support/provider-server.ts';
+import { answer, type ProviderServer, startProviderServer } from '../support/provider-server.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { selfSigned } from '../support/self-signed.ts';
-import { type Installation, install, runCli, serve } from '../support/service.ts';
+import { type Installation, install, otp, serve } from '../support/service.ts';
 
 interface Finding {
   readonly level: 'ok' | 'warning' | 'fault';
@@ -340,7 +341,7 @@ describe('otp doctor', () => {
 
   test('as text it is a line for each finding, and their number; Redis is asked and told nothing', async () => {
     const before = await callsOf(world.redis);
-    const { output } = await run(['doctor', '--config', world.sound.file]);
+    const { output } = await otp(['doctor', '--config', world.sound.file]);
     const after = await callsOf(world.redis);
     const used = [...after].filter(([name, calls]) => calls !== before.get(name)).map(([name]) => name);
     expect(used).toEqual(expect.arrayContaining(['info', 'time', 'zcount']));
@@ -377,24 +378,11 @@ function notOk(findings: readonly Finding[]): Record<string, Omit<Finding, 'abou
 }
 
 async function doctor(file: string): Promise<{ code: number | null; findings: Finding[]; output: string }> {
-  const { code, output, faults } = await run(['doctor', '--config', file, '--json']);
+  const { code, output, faults } = await otp(['doctor', '--config', file, '--json']);
   expect(faults).toBe('');
   const findings = output
     .trimEnd()
     .split('\n')
     .map((line) => JSON.parse(line) as Finding);
   return { code, findings, output };
-}
-
-async function run(args: string[]): Promise<{ code: number | null; output: string; faults: string }> {
-  const child = runCli(args);
-  let [output, faults] = ['', ''];
-  child.stdout?.on('data', (chunk) => {
-    output += chunk;
-  });
-  child.stderr?.on('data', (chunk) => {
-    faults += chunk;
-  });
-  const code = await new Promise<number | null>((done) => child.once('close', done));
-  return { code, output, faults };
 }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { EXIT_CODES, programFor } from '../../src/commands/index.ts';
-import { runCli } from '../support/service.ts';
+import { otp } from '../support/service.ts';
 import { otpCommandsIn } from './shell.ts';
 
 const program = await programFor(null);
@@ -104,7 +104,7 @@ test('0 is done, 1 is a fault that can be mended, 2 a command line that is wrong
     [['outbox', ...missing], 2, /--database: is required/],
     [['sandbox', '--faults', 'earthquake=1'], 2, /earthquake/],
   ];
-  const ended = await Promise.all(cases.map(async ([args]) => await run(args)));
+  const ended = await Promise.all(cases.map(async ([args]) => await otp(args)));
   for (const [index, [args, code, faults]] of cases.entries()) {
     expect(ended[index]?.faults, args.join(' ')).toMatch(faults);
     expect(ended[index]?.code, args.join(' ')).toBe(code);
@@ -114,14 +114,14 @@ test('0 is done, 1 is a fault that can be mended, 2 a command line that is wrong
 
 test('what is no terminal gets no colours, also in a CI', async () => {
   for (const args of [['doctor', '--config', '/nowhere'], ['keys', 'api-key'], ['nonsense']]) {
-    const { output, faults } = await run(args, { CI: 'true' });
+    const { output, faults } = await otp(args, { environment: { CI: 'true' } });
     expect(`${output}${faults}`).not.toBe('');
     expect(`${output}${faults}`).not.toContain('\u001b');
   }
 }, 60_000);
 
 test('--help loads none of what the commands need', async () => {
-  const loaded = await run(['--help'], { NODE_OPTIONS: `--import=${REPORTS_WHAT_IS_LOADED}` });
+  const loaded = await otp(['--help'], { environment: { NODE_OPTIONS: `--import=${REPORTS_WHAT_IS_LOADED}` } });
   expect(loaded.faults).toMatch(/commands\/index\.js/);
   expect(loaded.faults).not.toMatch(/node_modules\/(?!commander|picocolors)/);
 }, 60_000);
@@ -130,20 +130,3 @@ const LOADER = 'export async function load(url, context, next) { process._rawDeb
 const REPORTS_WHAT_IS_LOADED = `data:text/javascript,${encodeURIComponent(
   `import { register } from 'node:module'; register('data:text/javascript,${encodeURIComponent(LOADER)}');`,
 ).replaceAll("'", '%27')}`;
-
-async function run(
-  args: string[],
-  environment: Record<string, string> = {},
-): Promise<{ code: number | null; output: string; faults: string }> {
-  const child = runCli(args, environment);
-  let [output, faults] = ['', ''];
-  child.stdout?.on('data', (chunk) => {
-    output += chunk;
-  });
-  child.stderr?.on('data', (chunk) => {
-    faults += chunk;
-  });
-  child.stdin?.end();
-  const code = await new Promise<number | null>((done) => child.once('close', done));
-  return { code, output, faults };
-}

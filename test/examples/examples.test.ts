@@ -4,8 +4,6 @@
  */
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -15,10 +13,11 @@ import { Queue } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { resultsPrefix } from '../../src/producers/job.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
+import { freePort } from '../../src/redis/process.ts';
 import { startSandbox } from '../../src/sandbox/index.ts';
 import { signatureOf } from '../../src/workers/webhooks.ts';
 import { startTestRedis } from '../support/redis.ts';
-import { install, runCli, serve } from '../support/service.ts';
+import { install, otp, serve } from '../support/service.ts';
 
 const run = promisify(execFile);
 const folderOf = (name: string): string => fileURLToPath(new URL(`../../examples/${name}`, import.meta.url));
@@ -91,14 +90,6 @@ const isThere = ({ runtime, needs = runtime }: Example): boolean => spawnSync(ne
 const secretOf = (name: string): string => `whsec_${Buffer.from(`the webhook secret of ${name}`).toString('base64')}`;
 const apiKeyOf = (name: string): string => `the-api-key-of-the-${name}-example`;
 const resultsQueueOf = (name: string): string => `otp-results-${name}`;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((closed) => server.close(closed));
-  return port;
-}
 
 const open: AsyncDisposable[] = [];
 function opened<T extends AsyncDisposable>(resource: T): T {
@@ -284,11 +275,7 @@ test('an operator sees what is owed to an endpoint', async () => {
 });
 
 async function printedBy(args: readonly string[]): Promise<string> {
-  const child = runCli(args);
-  let output = '';
-  child.stdout?.on('data', (chunk) => {
-    output += chunk;
-  });
-  expect(await new Promise((done) => child.once('close', done))).toBe(0);
+  const { code, output, faults } = await otp(args);
+  expect(code, faults).toBe(0);
   return output;
 }

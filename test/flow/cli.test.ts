@@ -7,7 +7,15 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { PUBLISHED_CHANNEL, partitionKeys } from '../../src/producers/job.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
-import { type Installation, install, runCli, type ServiceProcess, serve } from '../support/service.ts';
+import {
+  type CliRun,
+  type Installation,
+  install,
+  runCli,
+  otp as runOtp,
+  type ServiceProcess,
+  serve,
+} from '../support/service.ts';
 
 const world = {} as { redis: TestRedis; sandbox: Sandbox; installation: Installation; service: ServiceProcess };
 
@@ -184,16 +192,6 @@ test('serve without its sealing keys says how to make them', async () => {
   }
 }, 60_000);
 
-async function otp(args: string[], input = ''): Promise<{ code: number | null; output: string; faults: string }> {
-  const child = runCli(args, { OTP_CONFIG: world.installation.file });
-  let [output, faults] = ['', ''];
-  child.stdout?.on('data', (chunk) => {
-    output += chunk;
-  });
-  child.stderr?.on('data', (chunk) => {
-    faults += chunk;
-  });
-  child.stdin?.end(input);
-  const code = await new Promise<number | null>((done) => child.once('close', done));
-  return { code, output, faults };
+async function otp(args: string[], input = ''): Promise<CliRun> {
+  return await runOtp(args, { input, environment: { OTP_CONFIG: world.installation.file } });
 }

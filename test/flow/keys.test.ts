@@ -28,7 +28,7 @@ import {
 import { callbackQueues } from '../../src/producers/callbacks.ts';
 import { Opener, publicKeySet, Sealer, type SealingKeySet } from '../../src/producers/sealing.ts';
 import { bodyFor, startPipeline } from '../support/pipeline.ts';
-import { runCli } from '../support/service.ts';
+import { otp } from '../support/service.ts';
 
 interface Folder extends Disposable {
   readonly path: string;
@@ -177,10 +177,8 @@ describe('otp keys', () => {
   }, 30_000);
 
   test('has --help and --json for each', async () => {
-    const child = runCli(['keys', 'rotate', '--help']);
-    let help = '';
-    for await (const chunk of child.stdout ?? []) help += chunk;
-    expect(help).toMatch(/--activate[\s\S]*--json[\s\S]*In order, so that nobody seals to a key/);
+    const { output } = await otp(['keys', 'rotate', '--help']);
+    expect(output).toMatch(/--activate[\s\S]*--json[\s\S]*In order, so that nobody seals to a key/);
     const keys = new Command('keys');
     define(keys);
     expect(keys.commands.map((command) => command.name())).toEqual([

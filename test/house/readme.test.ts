@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { startSandbox } from '../../src/sandbox/index.ts';
 import { startTestRedis } from '../support/redis.ts';
-import { runCli, serve } from '../support/service.ts';
+import { otp, serve } from '../support/service.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const read = (file: string): string => readFileSync(join(root, file), 'utf8');
@@ -43,7 +43,7 @@ test('the examples of the README run: configuration, keys, serve, curl, library'
     const file = join(folder, 'otp.yaml');
     // The sandbox is asked a second after acceptance instead of ten.
     writeFileSync(file, `${read('examples/otp.yaml')}    inquiry: { delaysMs: [100] }\n`);
-    await ended(runCli(['keys', 'generate', '--config', file], environment));
+    await printed(['keys', 'generate', '--config', file], environment);
     await using service = await serve(file, 'intake,worker,console', environment);
 
     const curl = await run('bash', ['-c', read('examples/curl/first.sh')], {
@@ -59,10 +59,7 @@ test('the examples of the README run: configuration, keys, serve, curl, library'
     }
 
     // The example as a user runs it: beside the public keys, with the package in node_modules.
-    writeFileSync(
-      join(folder, 'public-keys.json'),
-      await ended(runCli(['keys', 'public', '--config', file], environment)),
-    );
+    writeFileSync(join(folder, 'public-keys.json'), await printed(['keys', 'public', '--config', file], environment));
     mkdirSync(join(folder, 'node_modules'));
     symlinkSync(root, join(folder, 'node_modules', 'otp-pipeline'));
     writeFileSync(join(folder, 'first.mjs'), read('examples/node-library/first.mjs'));
@@ -78,15 +75,8 @@ test('the examples of the README run: configuration, keys, serve, curl, library'
   }
 }, 120_000);
 
-async function ended(child: ReturnType<typeof runCli>): Promise<string> {
-  let [output, faults] = ['', ''];
-  child.stdout?.on('data', (chunk) => {
-    output += chunk;
-  });
-  child.stderr?.on('data', (chunk) => {
-    faults += chunk;
-  });
-  const code = await new Promise((done) => child.once('close', done));
+async function printed(args: readonly string[], environment: Record<string, string>): Promise<string> {
+  const { code, output, faults } = await otp(args, { environment });
   expect(code, faults).toBe(0);
   return output;
 }

@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test, vi } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { METRICS } from '../../src/metrics/registry.ts';
+import { freePort } from '../../src/redis/process.ts';
 import { startSandbox } from '../../src/sandbox/index.ts';
 import { startTestRedis } from '../support/redis.ts';
 import { install, type ServiceProcess, serve } from '../support/service.ts';
@@ -145,14 +146,6 @@ function start(command: string, args: readonly string[]) {
       await ended;
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((listens) => server.listen(0, '127.0.0.1', listens));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((closed) => server.close(closed));
-  return port;
 }
 
 async function submit({ intakeUrl }: ServiceProcess, provider: string, params: Record<string, string>): Promise<void> {

@@ -16,7 +16,7 @@ import { connectRedis } from '../../src/redis/connections.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { bodyFor, CLIENT, type Pipeline, startPipeline } from '../support/pipeline.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
-import { install, runCli } from '../support/service.ts';
+import { type CliRun, install, otp, runCli } from '../support/service.ts';
 import { startTestPostgres, type TestPostgres } from './postgres.ts';
 
 const SHOP = fileURLToPath(new URL('../../examples/checkout/shop.mjs', import.meta.url));
@@ -323,14 +323,7 @@ describe.skipIf(postgres === null)('a payment and its verification', { timeout: 
       providers: { cepta: world.sandbox.providers.cepta },
     });
     await sql.query('DROP TABLE otp_outbox');
-    const run = async (args: string[]): Promise<{ code: number; output: string; faults: string }> => {
-      const child = runCli(['outbox', ...args]);
-      const said = { output: '', faults: '' };
-      child.stdout?.on('data', (chunk) => (said.output += chunk));
-      child.stderr?.on('data', (chunk) => (said.faults += chunk));
-      const [code] = await once(child, 'close');
-      return { code, ...said };
-    };
+    const run = async (args: string[]): Promise<CliRun> => await otp(['outbox', ...args]);
     const [without, misspelt, table] = await Promise.all([
       run(['--config', installation.file, '--database', url]),
       run(['--config', installation.file, '--database', 'mysql://shop:password-of-the-shop@127.0.0.1/shop']),

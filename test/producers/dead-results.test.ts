@@ -1,6 +1,3 @@
-import { once } from 'node:events';
-import type { Readable } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { Queue } from 'bullmq';
 import { expect, it } from 'vitest';
 import { createResultsConsumer, type ResultsConsumerOptions } from '../../src/index.ts';
@@ -8,7 +5,7 @@ import { deadResults, replayDeadResults } from '../../src/producers/dead-results
 import { RESULT_JOB_OPTIONS, RESULTS_QUEUE, resultsPrefix } from '../../src/producers/job.ts';
 import { connectRedis } from '../../src/redis/connections.ts';
 import { startTestRedis } from '../support/redis.ts';
-import { install, runCli } from '../support/service.ts';
+import { type CliRun, install, otp } from '../support/service.ts';
 import { CANARY, eventually } from './world.ts';
 
 const idOf = (number: number): string => `demo_${String(number).padStart(32, '0')}`;
@@ -115,11 +112,8 @@ it('is what `otp results` lists and hands over again', async () => {
     redis: { url: world.url },
     providers: { demo: { adapter: 'cepta', baseUrl: 'http://127.0.0.1:9', credentials: { secretKey: 'key' } } },
   });
-  const results = async (...args: string[]): Promise<{ code: number | null; output: string }> => {
-    const child = runCli(['results', ...args, '--config', installation.file, '--json']);
-    const [output, [code]] = await Promise.all([text(child.stdout as Readable), once(child, 'exit')]);
-    return { code, output };
-  };
+  const results = async (...args: string[]): Promise<CliRun> =>
+    await otp(['results', ...args, '--config', installation.file, '--json']);
   await using failing = world.consume(async () => {
     throw new TypeError(CANARY);
   });

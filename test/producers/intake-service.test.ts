@@ -9,7 +9,7 @@ import { type Service, startService } from '../../src/main.ts';
 import { apiKeyHash, hashPassword } from '../../src/secret-hashes.ts';
 import { startTestRedis } from '../support/redis.ts';
 import { selfSigned } from '../support/self-signed.ts';
-import { runCli } from '../support/service.ts';
+import { otp } from '../support/service.ts';
 import { eventually } from './world.ts';
 
 const CEPTA = {
@@ -141,16 +141,7 @@ async function statusOf(
 }
 
 async function printed(args: readonly string[], input = ''): Promise<string> {
-  const child = runCli(args);
-  let [output, faults] = ['', ''];
-  child.stdout?.on('data', (chunk) => {
-    output += chunk;
-  });
-  child.stderr?.on('data', (chunk) => {
-    faults += chunk;
-  });
-  child.stdin?.end(input);
-  const code = await new Promise((done) => child.once('close', done));
-  expect([code, faults]).toEqual([0, '']);
+  const { output, ...ended } = await otp(args, { input });
+  expect(ended).toEqual({ code: 0, faults: '' });
   return output;
 }

@@ -1,7 +1,7 @@
 /** What a day brings, once through: every way in, every way out, and every page that somebody looks at meanwhile. */
 import { expect, vi } from 'vitest';
 import { bodyFor } from '../support/pipeline.ts';
-import { runCli } from '../support/service.ts';
+import { otp } from '../support/service.ts';
 import { CALLBACK_SECRET, type House } from './house.ts';
 
 /** Verifies with all five providers and looks at everything; gives the ids. */
@@ -51,9 +51,7 @@ const finalOf = ({ results, webhooks }: House, id: string): boolean =>
 
 /** What `otp doctor` finds, in a process of its own. */
 export async function doctor({ file }: House): Promise<{ about: string; level: string; finding: string }[]> {
-  const child = runCli(['doctor', '--config', file, '--json']);
-  let output = '';
-  for await (const chunk of child.stdout ?? []) output += chunk;
+  const { output } = await otp(['doctor', '--config', file, '--json']);
   return output
     .split('\n')
     .filter(Boolean)

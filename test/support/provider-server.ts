@@ -192,10 +192,3 @@ export async function startBlackHole(): Promise<BlackHole> {
     },
   };
 }
-
-/** A port on which nothing listens. */
-export async function freePort(): Promise<number> {
-  const server = await startProviderServer(() => {});
-  await server.close();
-  return server.port;
-}

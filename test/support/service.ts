@@ -74,7 +74,31 @@ export async function serve(
   };
 }
 
-/** The `otp` command. */
+export interface CliRun {
+  readonly code: number | null;
+  readonly output: string;
+  readonly faults: string;
+}
+
+/** The `otp` command, to its end. */
+export async function otp(
+  args: readonly string[],
+  { input = '', environment = {} }: { readonly input?: string; readonly environment?: Record<string, string> } = {},
+): Promise<CliRun> {
+  const child = runCli(args, environment);
+  let [output, faults] = ['', ''];
+  child.stdout?.on('data', (chunk) => {
+    output += chunk;
+  });
+  child.stderr?.on('data', (chunk) => {
+    faults += chunk;
+  });
+  child.stdin?.end(input);
+  const code = await new Promise<number | null>((done) => child.once('close', done));
+  return { code, output, faults };
+}
+
+/** The `otp` command, started. */
 export function runCli(args: readonly string[], environment: Record<string, string> = {}): ChildProcess {
   return spawn(process.execPath, [CLI, ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],

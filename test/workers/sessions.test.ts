@@ -6,13 +6,13 @@ import { generateSealingKey, Opener, Sealer, type SealingKeySet } from '../../sr
 import { lipaLater } from '../../src/providers/lipa-later.ts';
 import type { BoundProvider } from '../../src/providers/provider.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
+import { freePort } from '../../src/redis/process.ts';
 import { type SessionDependencies, Sessions, type Tokens } from '../../src/workers/sessions.ts';
 import { Transport } from '../../src/workers/transport.ts';
 import {
   answer,
   type Behaviour,
   behaviours,
-  freePort,
   type ProviderServer,
   startProviderServer,
 } from '../support/provider-server.ts';

@@ -7,19 +7,13 @@ import { request } from 'undici';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { providers } from '../../src/providers/index.ts';
 import type { HttpRequest, Provider } from '../../src/providers/provider.ts';
+import { freePort } from '../../src/redis/process.ts';
 import { Secret } from '../../src/secret.ts';
 import { connector } from '../../src/workers/connecting.ts';
 import { type Reply, Transport, type TransportSettings } from '../../src/workers/transport.ts';
 import { bind, build, loadFixture, type RequestCase, stampOf } from '../providers/fixture.ts';
 import { authority, hasOpenssl } from '../support/certificates.ts';
-import {
-  answer,
-  type Behaviour,
-  behaviours,
-  freePort,
-  startBlackHole,
-  startProviderServer,
-} from '../support/provider-server.ts';
+import { answer, type Behaviour, behaviours, startBlackHole, startProviderServer } from '../support/provider-server.ts';
 import { BEST_OF_THREE } from '../support/timing.ts';
 import { tunnels } from '../support/tunnel.ts';
 
