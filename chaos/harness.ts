@@ -22,7 +22,7 @@ import type { Story } from './plan.ts';
 import type { World } from './world.ts';
 
 /** From the end of the troubles until every verification must have its end. */
-export const SETTLE_WITHIN_MS = 90_000;
+const SETTLE_WITHIN_MS = 90_000;
 /** An entry that a dead forwarder had read is claimed after ten seconds, looked for every five. */
 const RESULTS_WITHIN_MS = 30_000;
 

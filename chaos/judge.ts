@@ -107,7 +107,7 @@ export interface Books {
 
 const UNTOUCHED = 'PENDING_USER_VERIFICATION';
 
-export function booksOf(entries: readonly LedgerEntry[]): Books {
+function booksOf(entries: readonly LedgerEntry[]): Books {
   const received = new Map<string, number>();
   const accepted = new Set<string>();
   const rejected = new Set<string>();

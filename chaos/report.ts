@@ -81,7 +81,7 @@ export class Progress {
   }
 }
 
-export function progressLine(glance: Glance): string {
+function progressLine(glance: Glance): string {
   const { phase, elapsedMs, ofMs, asked, underway, results, faults, open } = glance;
   const share = Math.min(1, elapsedMs / ofMs);
   const bar = `${'█'.repeat(Math.round(share * BAR))}${'░'.repeat(BAR - Math.round(share * BAR))}`;

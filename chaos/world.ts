@@ -36,7 +36,7 @@ export const MUTANTS = ['no-begin'] as const;
 export type Mutant = (typeof MUTANTS)[number];
 
 export const API_KEY = 'api-key-of-the-shop-in-the-chaos-run';
-export const OTP_LIFETIME_MS = 20_000;
+const OTP_LIFETIME_MS = 20_000;
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const LOOPBACK = '127.0.0.1';
@@ -346,7 +346,7 @@ export class ServiceProcess {
 }
 
 /** Sums of counters over processes that may be gone: each life counts with the last value it was seen to have. */
-export class MetricSums {
+class MetricSums {
   readonly #byLife = new Map<string, string>();
 
   async read(service: ServiceProcess): Promise<void> {

@@ -45,9 +45,6 @@ type Immutable<T> =
 type Settings = Immutable<z.infer<ReturnType<typeof configSchema>>>;
 type PartitionSettings = Settings['providers'][string];
 
-export type ClientSettings = Settings['clients'][number];
-export type WebhookSettings = Settings['results']['webhooks'][number];
-
 /** A partition with its provider bound. Its credentials and options are inside `provider` and nowhere else. */
 export interface Partition extends Omit<PartitionSettings, 'credentials' | 'options'> {
   /** Also the end of its queue's name, `otp-<name>`. */

@@ -1,5 +1,5 @@
 /** What was asked may still happen: the limit ends the waiting, not the work. */
-export class TimeLimitError extends Error {
+class TimeLimitError extends Error {
   override readonly name = 'TimeLimitError';
 
   constructor(limitMs: number) {

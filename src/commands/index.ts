@@ -11,7 +11,7 @@ interface Entry {
   load(): Promise<{ define(command: Command): void }>;
 }
 
-export const COMMANDS: readonly Entry[] = [
+const COMMANDS: readonly Entry[] = [
   {
     name: 'serve',
     description: 'runs the service from a configuration: never against a sandbox by itself',

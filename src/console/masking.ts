@@ -21,7 +21,7 @@ export interface Shown {
 /** Shows the body of one response of Bull Board's, by the route as Bull Board writes it. */
 export type BodyMask = (route: string, status: number, body: unknown) => unknown;
 
-export const MASKED = '[masked]';
+const MASKED = '[masked]';
 
 /** A code has at least four digits, so no number of three is one. */
 const SMALL = 1_000;

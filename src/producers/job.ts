@@ -197,7 +197,7 @@ export const PUBLISHED_CHANNEL = namesOf(undefined).publishedChannel;
  * BullMQ puts a job that comes back from a delay behind the whole backlog, unless jobs have priorities: then those that
  * were in hand before come first (the lower the sooner).
  */
-export const FRESH_PRIORITY = 2;
+const FRESH_PRIORITY = 2;
 export const AGAIN_PRIORITY = 1;
 /** Options are kept with each job, so all that is the same for all of them is said by the worker. */
 export const VERIFICATION_JOB_OPTIONS = { priority: FRESH_PRIORITY } as const;

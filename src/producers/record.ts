@@ -98,7 +98,7 @@ export interface HistoryEntry {
 }
 
 /** In the field `v`. What changes the meaning of a field that is there already must raise it. */
-export const RECORD_FORMAT = '1';
+const RECORD_FORMAT = '1';
 
 export type RawRecord = Readonly<Record<string, string>>;
 

@@ -55,7 +55,7 @@ export function resultEventOf(
 }
 
 /** `<verification id>.<sequence>`: the result's id, its job's id, and what is announced to waiting callers. */
-export function resultIdOf(id: string, sequence: number): string {
+function resultIdOf(id: string, sequence: number): string {
   return `${id}.${sequence}`;
 }
 

@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto';
 import type { FaultName } from './faults.ts';
 import { type LedgerCall, type SandboxProvider, sandboxProviders } from './ledger.ts';
 
-export const planPlaces = ['door', 'answer', 'time', 'callback', 'clock'] as const;
+const planPlaces = ['door', 'answer', 'time', 'callback', 'clock'] as const;
 export type PlanPlace = (typeof planPlaces)[number];
 
 export interface PlanFault {

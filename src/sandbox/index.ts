@@ -18,20 +18,16 @@ import { receive, stormWatch } from './reception.ts';
 import { type Listener, listen } from './server.ts';
 
 export { FaultSpecError, type PlanFaultName, planFaults } from './fault-plan.ts';
-export { type FaultName, faults } from './faults.ts';
+export type { FaultName } from './faults.ts';
 export {
-  type Amount,
-  type Invariants,
   type Ledger,
   type LedgerEntry,
-  type LedgerEvent,
   type SandboxProvider,
-  type SummaryRow,
   sandboxProviders,
   type TransactionView,
 } from './ledger.ts';
-export { type MagicValue, magicValues } from './magic.ts';
-export type { Knowing, Verdict } from './verdict.ts';
+export { magicValues } from './magic.ts';
+export type { Verdict } from './verdict.ts';
 
 export interface SandboxOptions {
   /** 127.0.0.1 */

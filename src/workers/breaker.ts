@@ -10,7 +10,7 @@ import { asError, type EventBus } from '../events.ts';
 import { type BreakerState, readBreaker } from '../producers/breaker-state.ts';
 import type { PartitionKeys } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';
-import { Script } from '../redis/script.ts';
+import { hashIn, Script } from '../redis/script.ts';
 import {
   type AttemptOutcome,
   type BreakerEvent,
@@ -108,7 +108,7 @@ export class Breaker {
         [keys.prefix, worker, 2 * timeoutMs + PROBE_GRACE_MS, AWAITING_LOOKED_AT],
       )) as [number, string[], number, string];
       if (mine !== 1) return;
-      const state = readBreaker(asFields(flat));
+      const state = readBreaker(hashIn(flat));
       const startedAt = performance.now();
       const reply = await this.#probe(state, due);
       await this.#move(state, { is: 'probed', ...reply }, now + Math.round(performance.now() - startedAt));
@@ -168,11 +168,4 @@ export class Breaker {
       events.emit('machinery:failed', { where: `breaker of ${partition}`, error: asError(error) });
     }
   }
-}
-
-/** HGETALL inside a script comes back as a flat list. */
-export function asFields(flat: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    Array.from({ length: Math.floor(flat.length / 2) }, (_, index) => [flat[2 * index], flat[2 * index + 1]]),
-  );
 }

@@ -267,6 +267,8 @@ export function changeOf(
       if (evidence.from === 'reference' && evidence.ownedBy !== '') entry.ownedBy = evidence.ownedBy;
       break;
     }
+    default:
+      verdict satisfies never;
   }
 
   if (verdict.do === 'settle' || verdict.do === 'await') {

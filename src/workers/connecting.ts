@@ -27,7 +27,7 @@ export interface ConnectSettings {
 /** Said explicitly, these win over NODE_TLS_REJECT_UNAUTHORIZED and over `--tls-min-v1.0` in NODE_OPTIONS. */
 const STRICT = { rejectUnauthorized: true, minVersion: 'TLSv1.2' } as const;
 
-export class TunnelError extends Error {
+class TunnelError extends Error {
   override readonly name = 'TunnelError';
   readonly code: string;
 

@@ -58,7 +58,7 @@ export function kindOf(address: string): AddressKind {
   return KINDS.find(({ list }) => isIn(list, address))?.kind ?? 'reserved';
 }
 
-export class AddressRefusedError extends Error {
+class AddressRefusedError extends Error {
   override readonly name = 'AddressRefusedError';
   readonly code = 'ADDRESS_REFUSED';
 }

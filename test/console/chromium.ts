@@ -15,7 +15,7 @@ const PLACES = [
   '/usr/bin/google-chrome-stable',
 ];
 
-export const chromiumPath = process.env.CHROMIUM_PATH ?? PLACES.find((place) => existsSync(place)) ?? null;
+const chromiumPath = process.env.CHROMIUM_PATH ?? PLACES.find((place) => existsSync(place)) ?? null;
 
 /** True where tests with a browser cannot be run and need not be. */
 export function skipsChromium(): boolean {

@@ -20,7 +20,7 @@ import { Operator } from '../../src/workers/operator.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 
 export const PARTITIONS = ['cepta', 'lipa-later'];
-export const CLIENTS = [{ id: 'shop' }, { id: 'books' }];
+const CLIENTS = [{ id: 'shop' }, { id: 'books' }];
 const RATE_LIMIT = { max: 20, perMs: 1_000 };
 export const USER = { name: 'ops', password: 'correct horse: battery' };
 /** So that a test may ask often; the hashes that the service makes itself cost a hundred times as much. */

@@ -54,12 +54,6 @@ export function parseTree(text: string): Tree | null {
   return last;
 }
 
-export function treeOf(value: unknown): Tree {
-  const tree = parseTree(JSON.stringify(value));
-  if (tree === null) throw new Error('only what JSON can say is a tree');
-  return tree;
-}
-
 export function textOf(tree: Tree): string {
   switch (tree.kind) {
     case 'object':

@@ -133,7 +133,7 @@ function strangeName({ names = [], canaries = [] }: Vocabulary): fc.Arbitrary<st
   );
 }
 
-export function treeMutation(words: Vocabulary = {}): fc.Arbitrary<TreeMutation> {
+function treeMutation(words: Vocabulary = {}): fc.Arbitrary<TreeMutation> {
   const token = strangeToken(words);
   return fc.oneof(
     { weight: 5, arbitrary: fc.record({ do: fc.constant('replace' as const), place, by: token }) },
@@ -227,7 +227,7 @@ function changed(tree: Tree, way: Way, change: (value: Tree) => Tree | null): Tr
 
 const written = (raw: string): Tree => ({ kind: 'written', raw });
 
-export function mutateTree(tree: Tree, mutation: TreeMutation): Tree {
+function mutateTree(tree: Tree, mutation: TreeMutation): Tree {
   const ways = waysIn(tree);
   const way = ways[mutation.place % ways.length] ?? [];
   switch (mutation.do) {

@@ -17,7 +17,7 @@ import { startTestRedis, type TestRedis, type TestRedisOptions } from '../suppor
 const params = z.strictObject({ reference: z.string().min(1) });
 const reference = (given: Readonly<Record<string, unknown>>) => ({ value: String(given.reference), personal: false });
 
-export function profile(name: string): PartitionProfile {
+function profile(name: string): PartitionProfile {
   return {
     name,
     otpLifetimeMs: 300_000,

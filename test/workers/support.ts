@@ -50,7 +50,7 @@ export async function outboxOf(redis: RedisConnection, partition = 'cepta'): Pro
   });
 }
 
-export async function recordsOf(redis: RedisConnection, partition = 'cepta'): Promise<VerificationRecord[]> {
+async function recordsOf(redis: RedisConnection, partition = 'cepta'): Promise<VerificationRecord[]> {
   const { prefix } = partitionKeys(partition);
   const found = await redis.keys(`${prefix}:v:*`);
   const records = await Promise.all(

@@ -40,7 +40,7 @@ function readable(amount: Tree | undefined): boolean {
 }
 
 /** Exact: -1, 0 or 1; null when one of the two is no plain decimal. */
-export function compare(one: string | null, other: string | null): number | null {
+function compare(one: string | null, other: string | null): number | null {
   const [left, right] = [one, other].map((text) => {
     const [, whole = '', fraction = '', exponent = '0'] =
       /^(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text ?? '') ?? [];

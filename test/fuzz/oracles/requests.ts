@@ -132,7 +132,7 @@ function fitsParams(provider: keyof typeof PARTITIONS, operation: string, given:
 }
 
 /** A day that exists, a time that exists, and how far it is from UTC, as RFC 3339 writes it. */
-export function isTimestamp(value: unknown): boolean {
+function isTimestamp(value: unknown): boolean {
   if (typeof value !== 'string') return false;
   const parts = /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-](\d\d):(\d\d))$/.exec(value);
   if (parts === null) return false;

@@ -21,7 +21,7 @@ export interface BodySubject {
 }
 
 /** Good ones of each provider, with every word that it has. */
-export const CALLBACK_BODIES: Readonly<Record<string, readonly unknown[]>> = {
+const CALLBACK_BODIES: Readonly<Record<string, readonly unknown[]>> = {
   'hello-clever': ['received', 'pending', 'expired', 'return_received', 'something'].flatMap((status) => [
     { uuid: 'APU221YS', status, amount: '100.0', total: '100.0', paid_amount: '100.0', currency: 'ghs' },
     { uuid: 'APU221YS', status, amount: 100, total: 100, paid_amount: 40.5, fee: 1, metadata: { otp: CANARY } },

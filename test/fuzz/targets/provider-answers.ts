@@ -141,7 +141,7 @@ function casesOf(adapter: string): fc.Arbitrary<AnswerCase> {
 }
 
 /** Every value and every name in the fixture's answers: so a mutation can turn a no into half a yes. */
-export function wordsOf(fixture: Pick<Fixture, 'responses' | 'inquiries' | 'tokenAnswers'>): Vocabulary {
+function wordsOf(fixture: Pick<Fixture, 'responses' | 'inquiries' | 'tokenAnswers'>): Vocabulary {
   const tokens = new Set<string>();
   const names = new Set<string>();
   const take = (value: unknown): void => {
