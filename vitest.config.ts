@@ -28,6 +28,8 @@ export default defineConfig({
     maxWorkers: 4,
     testTimeout: 20_000,
     hookTimeout: 30_000,
+    // Of what runs in the tests' own processes; what only `otp` runs, in a process of its own, counts as not covered.
+    coverage: { include: ['src/**/*.ts'], reporter: ['text', 'html'] },
     projects: [
       { extends: true, test: { name: 'apart', include: ['test/**/*.test.ts'], exclude: shared } },
       { extends: true, test: { name: 'shared', include: shared, isolate: false } },
