@@ -12,7 +12,7 @@ import { install } from '../../test/support/service.ts';
 import { CLIENT, REUSE, startService, UNLIMITED } from '../pipelines/ours.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { offer } from '../support/offer.ts';
-import { cpuSecondsOf, machineCpuSeconds } from '../support/parts.ts';
+import { cpuSecondsOf, machineCpuSeconds, peakMemoryOf } from '../support/parts.ts';
 import { postVerification } from '../support/post.ts';
 
 const IN_FLIGHT = 64;
@@ -34,6 +34,8 @@ export interface IntakeRound {
   /** And of Redis's. */
   readonly redisCpuMicros: number;
   readonly latenciesMs: readonly number[];
+  /** The most that the intake's process has had resident. */
+  readonly memoryMib: number;
   readonly foreignCores: number;
 }
 
@@ -102,7 +104,8 @@ export async function intakeOnce({ warmSeconds, seconds, perSecond, reuse }: Int
     cleanup.defer(() => redis.disconnect());
     const kept = await redis.zcard(DUE);
     if (kept !== count) throw new Error(`the run does not count: ${count} were accepted, and the journal has ${kept}`);
-    return { acceptedPerSecond: accepted / seconds, cpuMicros, redisCpuMicros, latenciesMs, foreignCores };
+    const memoryMib = peakMemoryOf(service.pid);
+    return { acceptedPerSecond: accepted / seconds, cpuMicros, redisCpuMicros, latenciesMs, memoryMib, foreignCores };
   } finally {
     await cleanup.run();
   }

@@ -4,7 +4,7 @@
  * received each code once and as many results are published.
  */
 import type { House, Pipeline, Setting } from '../pipelines/pipeline.ts';
-import { cpuSecondsOf, machineCpuSeconds, type Part } from '../support/parts.ts';
+import { cpuSecondsOf, machineCpuSeconds, type Part, peakMemoryOf } from '../support/parts.ts';
 import type { Progress } from '../support/progress.ts';
 
 /** The first part of a run, in which the compiler is still at it, does not count. */
@@ -16,6 +16,8 @@ export interface ThroughputRound {
   /** Seconds of processor time of the workers, and of the store, for each 1,000 verifications. */
   readonly workerCpu: number;
   readonly storeCpu: number;
+  /** The most that a worker process has had resident. */
+  readonly workerMib: number;
   /** Cores that were at somebody else's work meanwhile. */
   readonly foreignCores: number;
 }
@@ -48,6 +50,7 @@ interface Moment {
   readonly workerCpu: number;
   readonly storeCpu: number;
   readonly ownCpu: number;
+  readonly workerMib: number;
   readonly machineCpu: number;
 }
 
@@ -81,7 +84,8 @@ async function momentOf(house: House, parts: readonly Part[]): Promise<Moment> {
   const storeCpu = sum(house.storePids().map(cpuSecondsOf));
   const { user, system } = process.cpuUsage();
   const ownCpu = workerCpu + storeCpu + cpuSecondsOf(house.stubPid) + (user + system) / 1e6;
-  return { at: performance.now(), results, workerCpu, storeCpu, ownCpu, machineCpu: machineCpuSeconds() };
+  const workerMib = Math.max(...parts.map(({ pid }) => peakMemoryOf(pid)));
+  return { at: performance.now(), results, workerCpu, storeCpu, ownCpu, workerMib, machineCpu: machineCpuSeconds() };
 }
 
 function between(first: Moment, last: Moment): ThroughputRound {
@@ -90,6 +94,7 @@ function between(first: Moment, last: Moment): ThroughputRound {
     perSecond: verifications / seconds,
     workerCpu: ((last.workerCpu - first.workerCpu) * 1_000) / verifications,
     storeCpu: ((last.storeCpu - first.storeCpu) * 1_000) / verifications,
+    workerMib: last.workerMib,
     foreignCores: Math.max(0, (last.machineCpu - first.machineCpu - (last.ownCpu - first.ownCpu)) / seconds),
   };
 }

@@ -49,6 +49,11 @@ async function answerOf<Answer>(child: ChildProcess): Promise<Answer> {
   });
 }
 
+/** The most memory that a process has had resident until now, in MiB; proc(5), VmHWM of status. */
+export function peakMemoryOf(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1_024;
+}
+
 const TICKS_PER_SECOND = 100;
 
 /** Seconds of processor time of a process, its threads included; proc(5), fields 14 and 15 of stat. */
