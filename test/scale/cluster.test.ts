@@ -54,11 +54,17 @@ test('a master that dies is another server for its own partitions alone, and a c
   expect(await house.until(id, ({ otp }) => otp !== null)).toMatchObject({ otp: 'accepted' });
   expect((await house.read(before.id)).resource.otp).toBe('accepted');
 
-  const metrics = (await house.page('/metrics')).text;
-  for (const name of names) {
-    const made = here.includes(name) ? 1 : 0;
-    expect(metrics).toContain(`otp_journal_recoveries_total{provider="${name}",bounded="true"} ${made}`);
-  }
+  // Each partition finds out by a beat of its own.
+  const recoveries = names.map(
+    (name) => `otp_journal_recoveries_total{provider="${name}",bounded="true"} ${here.includes(name) ? 1 : 0}`,
+  );
+  await vi.waitFor(
+    async () => {
+      const lines = (await house.page('/metrics')).text.split('\n');
+      expect(lines).toEqual(expect.arrayContaining(recoveries));
+    },
+    { timeout: 15_000, interval: 200 },
+  );
   const { reference } = (await house.read(id)).resource;
   const received = sandbox.ledger
     .find({ provider: 'cepta', reference })

@@ -38,10 +38,14 @@ export async function journey(house: House): Promise<string[]> {
   for (const path of pages) expect(await house.page(path), path).toMatchObject({ status: 200 });
   const board = JSON.parse((await house.page('/board/api/queues')).text) as { queues: { name: string }[] };
   expect(board.queues.map(({ name }) => name)).toContain('otp-beqelal-callback');
-  const metrics = (await house.page('/metrics')).text;
-  expect(metrics).toMatch(/^otp_redis_up 1$/m);
-  expect(metrics).toMatch(/^otp_scrape_incomplete 0$/m);
-  expect(metrics).toMatch(/^otp_workers\{provider="cepta"\} 1$/m);
+  const whole = ['otp_redis_up 1', 'otp_scrape_incomplete 0', 'otp_workers{provider="cepta"} 1'];
+  await vi.waitFor(
+    async () => {
+      const lines = (await house.page('/metrics')).text.split('\n');
+      expect(lines).toEqual(expect.arrayContaining(whole));
+    },
+    { timeout: 15_000, interval: 200 },
+  );
   return ids;
 }
 
