@@ -28,6 +28,7 @@ export default defineConfig({
     maxWorkers: 4,
     testTimeout: 20_000,
     hookTimeout: 30_000,
+    expect: { poll: { timeout: 10_000 } },
     // Of what runs in the tests' own processes; what only `otp` runs, in a process of its own, counts as not covered.
     coverage: { include: ['src/**/*.ts'], reporter: ['text', 'html'] },
     projects: [

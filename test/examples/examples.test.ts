@@ -247,7 +247,7 @@ for (const example of EXAMPLES) {
         const repeat = await resultsQueue.add(last.type, last, { removeOnComplete: false });
         await vi.waitFor(async () => expect(await repeat.isCompleted()).toBe(true), { timeout: 10_000 });
       }
-      await vi.waitFor(() => expect(receiver.told).toHaveLength(2));
+      await vi.waitFor(() => expect(receiver.told).toHaveLength(2), 10_000);
       expect(new Set([...before.told, ...receiver.told]).size).toBe(before.told.length + receiver.told.length);
       await receiver.kill();
       rmSync(inbox, { recursive: true });

@@ -184,7 +184,7 @@ describe('nothing is left behind for ever', () => {
     const verify = bodyFor('lipa-later', '135790');
     const { id_number, phone_number } = verify.params as Record<string, string>;
     const first = await pipeline.enqueue(verify);
-    await vi.waitUntil(() => held.length === 1);
+    await vi.waitUntil(() => held.length === 1, 10_000);
     const again = { provider: 'lipa-later', operation: 'send', params: { id_number, phone_number } };
     expect(await pipeline.final(await pipeline.enqueue(again))).toMatchObject({ otp: 'accepted' });
     held[0]?.();
@@ -202,9 +202,9 @@ describe('nothing is left behind for ever', () => {
       slow.add = async (...given) => {
         const job = await real.add(...given);
         await pipeline.final(job.data.id);
-        await vi.waitUntil(async () => (await pipeline.result(`${job.data.id}.1`)) !== null);
+        await vi.waitUntil(async () => (await pipeline.result(`${job.data.id}.1`)) !== null, 10_000);
         const claim = (await pipeline.redis.hget(partitionKeys(partition).record(job.data.id), 'claim')) ?? '';
-        await vi.waitUntil(async () => (await pipeline.redis.pttl(claim)) > 0);
+        await vi.waitUntil(async () => (await pipeline.redis.pttl(claim)) > 0, 10_000);
         return job;
       };
       return slow;
@@ -221,7 +221,7 @@ describe('nothing is left behind for ever', () => {
     const id = await pipeline.enqueue(body, 'the-same-key');
     await pipeline.final(id);
     const claim = (await pipeline.redis.hget(partitionKeys('cepta').record(id), 'claim')) ?? '';
-    await vi.waitUntil(async () => (await pipeline.redis.pttl(claim)) > 0);
+    await vi.waitUntil(async () => (await pipeline.redis.pttl(claim)) > 0, 10_000);
     // As it stands when the process that accepted it died before its last word.
     await pipeline.redis.hdel(claim, 'done');
     await pipeline.redis.hset(claim, 'at', '0');
@@ -274,7 +274,7 @@ describe('what nobody lets go of by itself', () => {
     await vi.waitUntil(async () => {
       await retain(redis, { failedJobsMs: 1 });
       return (await callbacks.getFailedCount()) === 0;
-    });
+    }, 10_000);
     expect(await redis.keys(`${keys.prefix}:${keys.callbackQueue}:1`)).toEqual([]);
     await Promise.all([results.close(), webhooks.close(), callbacks.close()]);
   }, 30_000);

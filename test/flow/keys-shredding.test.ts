@@ -58,7 +58,7 @@ describe('a sealed code', () => {
       const job = (await everyKey(redis)).find(({ key }) => key.endsWith(`otp-cepta:${id}`));
       expect(JSON.parse(JSON.parse(job?.content ?? '').data)).toEqual({ v: 1, id });
 
-      if (behaviour === null) await vi.waitUntil(() => Date.now() > Date.parse(expiresAt) + 50);
+      if (behaviour === null) await vi.waitUntil(() => Date.now() > Date.parse(expiresAt) + 50, 10_000);
       await pipeline.restartWorkers();
       // Read in one step, as often as possible: there is no moment in which it is kept and cannot be sent.
       const seen = new Set<string>();

@@ -71,7 +71,7 @@ describe('an idempotency key', () => {
     expect(await pipeline.redis.pttl(claim)).toBe(-1);
     await queue.resume();
     await pipeline.final(id);
-    await vi.waitUntil(async () => (await pipeline.redis.pttl(claim)) > 0);
+    await vi.waitUntil(async () => (await pipeline.redis.pttl(claim)) > 0, 10_000);
     const leftMs = await pipeline.redis.pttl(claim);
     expect(leftMs).toBeGreaterThan(retentionMs + 24 * 3_600_000 - 60_000);
     expect(leftMs).toBeLessThanOrEqual(retentionMs + 24 * 3_600_000);

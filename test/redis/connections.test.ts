@@ -46,12 +46,12 @@ describe('a producer or console connection', () => {
       const { redis, onError } = connection(server.url, profile);
       await redis.set('key', 'value');
       await server.kill();
-      await vi.waitFor(() => expect(redis.status).not.toBe('ready'));
+      await vi.waitFor(() => expect(redis.status).not.toBe('ready'), 10_000);
       const { error, ms } = await timed(redis.get('key'));
       expect(error).toBeInstanceOf(Error);
       expect(ms).toBeLessThan(250);
       // Nobody listens but onError, and the process lives.
-      await vi.waitFor(() => expect(onError).toHaveBeenCalled());
+      await vi.waitFor(() => expect(onError).toHaveBeenCalled(), 10_000);
 
       await server.start();
       await vi.waitFor(() => expect(redis.status).toBe('ready'), { timeout: 5000 });
@@ -80,7 +80,7 @@ describe('a producer or console connection', () => {
     queue.on('error', () => {});
     await queue.add('job', {});
     await server.kill();
-    await vi.waitFor(() => expect(redis.status).not.toBe('ready'));
+    await vi.waitFor(() => expect(redis.status).not.toBe('ready'), 10_000);
     const { error, ms } = await timed(queue.add('job', {}));
     expect(error).toBeInstanceOf(Error);
     expect(ms).toBeLessThan(250);
@@ -109,7 +109,7 @@ describe('a worker connection', () => {
     const { redis, onError } = connection(server.url, 'worker');
     await redis.set('key', 'kept');
     await server.kill();
-    await vi.waitFor(() => expect(redis.status).not.toBe('ready'));
+    await vi.waitFor(() => expect(redis.status).not.toBe('ready'), 10_000);
     const answer = redis.get('key');
     await vi.waitFor(() => expect(onError.mock.calls.length).toBeGreaterThan(5), { timeout: 10_000 });
     await server.start();
@@ -156,7 +156,7 @@ describe('a worker connection', () => {
     await ended;
     await vi.waitFor(async () => expect(await redis.ping()).toBe('PONG'), { timeout: 5_000 });
     await redis.quit();
-    await vi.waitFor(() => expect(redis.status).toBe('end'));
+    await vi.waitFor(() => expect(redis.status).toBe('end'), 10_000);
     await new Promise((resolve) => setTimeout(resolve, 200)); // longer than it would take to come back
     expect(redis.status).toBe('end');
   });
@@ -187,7 +187,7 @@ describe('a Cluster and a group of sentinels of which nobody answers', () => {
     '%s is complained of, and ends when it is told to, between two tries and as a duplicate too',
     async (_, settings) => {
       const { redis, onError } = connection(settings, 'worker');
-      await vi.waitFor(() => expect(onError).toHaveBeenCalled());
+      await vi.waitFor(() => expect(onError).toHaveBeenCalled(), 10_000);
       const duplicate = duplicateOf(redis, {});
       duplicate.on('error', () => {});
       for (const each of [redis, duplicate]) {
@@ -195,6 +195,7 @@ describe('a Cluster and a group of sentinels of which nobody answers', () => {
         // Sentinels are asked again and again while the connection itself is still at its first try.
         await vi.waitUntil(() => each.status === ('cluster' in settings ? 'reconnecting' : 'connecting'), {
           interval: 1,
+          timeout: 10_000,
         });
         each.disconnect();
         await ended;

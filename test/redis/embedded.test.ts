@@ -107,7 +107,7 @@ describe('the embedded server', () => {
     const onUnexpectedExit = vi.fn();
     const server = await startEmbeddedRedis({ dataDir, onUnexpectedExit });
     process.kill(server.pid, 'SIGKILL');
-    await vi.waitFor(() => expect(onUnexpectedExit).toHaveBeenCalledOnce());
+    await vi.waitFor(() => expect(onUnexpectedExit).toHaveBeenCalledOnce(), 10_000);
     expect(await findEmbeddedRedis(dataDir)).toBeNull();
   });
 

@@ -61,7 +61,7 @@ test('a claim of which it is not known that replicas have it is none, and nothin
   servers.replicas[0]?.freeze();
   const enqueued = producer.enqueue(BODY, { idempotencyKey: 'k-2' });
   enqueued.catch(() => {});
-  await vi.waitUntil(async () => (await redis.exists(claimKey('shop', 'k-2'))) === 1);
+  await vi.waitUntil(async () => (await redis.exists(claimKey('shop', 'k-2'))) === 1, 10_000);
   const clients = String(await redis.call('CLIENT', 'LIST')).split('\n');
   for (const client of clients.filter((line) => line.includes('name=otp-replicated'))) {
     await redis.call('CLIENT', 'KILL', 'ID', /id=(\d+)/.exec(client)?.[1] ?? '');

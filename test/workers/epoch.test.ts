@@ -623,7 +623,7 @@ describe.concurrent('a worker of which nothing is heard', SLOWLY, () => {
     }, 10_000);
     await open(gone);
     const id = await accept(world);
-    await vi.waitUntil(async () => (await onReplica.exists(keys.record(id))) === 1);
+    await vi.waitUntil(async () => (await onReplica.exists(keys.record(id))) === 1, 10_000);
     await onReplica.replicaof('NO', 'ONE');
     await begin(gone, id); // acknowledged by the old primary alone
     await world.server.kill();
@@ -747,7 +747,7 @@ describe.concurrent('the recovery', SLOWLY, () => {
     await vi.waitUntil(async () => {
       await heir.epoch.beat();
       return fails.mock.calls.length > 0;
-    });
+    }, 10_000);
     expect(await heir.journal.begin(id)).toMatchObject({ because: 'recovering' });
     await open(heir);
     expect(heir.suspected).toEqual([id]);

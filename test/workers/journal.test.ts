@@ -917,7 +917,7 @@ test('what was decided on one of two histories that a failover has parted is dec
   await redis.restore(keys.record(id), 0, other, 'REPLACE');
   await redis.del(keys.outbox);
   await redis.zrem(keys.awaiting, id);
-  await vi.waitUntil(() => journal.now() > awaiting.updatedAt);
+  await vi.waitUntil(() => journal.now() > awaiting.updatedAt, 10_000);
   await apply(journal, begun, {
     from: 'callback',
     finding: { kind: 'not_paid', providerCode: 'FAILED' },

@@ -42,7 +42,7 @@ test.skipIf(!hasOpenssl)('a code goes through the tunnel, and only there', async
 
 test.skipIf(!hasOpenssl)('a code is sent once although the proxy refused it before', async () => {
   for (const socket of proxy.sockets) socket.destroy();
-  await vi.waitUntil(() => provider.sockets.size === 0);
+  await vi.waitUntil(() => provider.sockets.size === 0, 10_000);
   proxy.behave((socket, request) => {
     proxy.behave(tunnels());
     behaviours.says(503)(socket, request);

@@ -103,7 +103,7 @@ describe('a delivery', () => {
     const key = Buffer.from(SECRET.slice(6), 'base64');
     const signed = `${headers['webhook-id']}.${headers['webhook-timestamp']}.${letter?.text}`;
     expect(headers['webhook-signature']).toBe(`v1,${createHmac('sha256', key).update(signed).digest('base64')}`);
-    await vi.waitFor(() => expect(ended).toMatchObject([{ outcome: 'delivered', attempt: 1, detail: '200' }]));
+    await vi.waitFor(() => expect(ended).toMatchObject([{ outcome: 'delivered', attempt: 1, detail: '200' }]), 10_000);
   });
 
   test('that is refused comes again with the same id, and a new time under its signature', async () => {
@@ -115,7 +115,7 @@ describe('a delivery', () => {
     expect(second?.headers['webhook-id']).toBe(first?.headers['webhook-id']);
     expect(second?.headers['webhook-timestamp']).not.toBe(first?.headers['webhook-timestamp']);
     expect(second?.headers['webhook-signature']).not.toBe(first?.headers['webhook-signature']);
-    await vi.waitFor(() => expect(ended.map(({ outcome }) => outcome)).toEqual(['failed', 'delivered']));
+    await vi.waitFor(() => expect(ended.map(({ outcome }) => outcome)).toEqual(['failed', 'delivered']), 10_000);
   });
 
   test('follows no redirect', async () => {
@@ -137,7 +137,7 @@ describe('a delivery', () => {
     expect(ended.at(-1)?.outcome).toBe('given_up');
     await queue.retryJobs({ state: 'failed' });
     await receiver.came(3);
-    await vi.waitFor(() => expect(ended.at(-1)?.outcome).toBe('delivered'));
+    await vi.waitFor(() => expect(ended.at(-1)?.outcome).toBe('delivered'), 10_000);
   });
 
   test('in the hands of a process that died is made by the next one', async () => {
