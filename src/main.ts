@@ -2,8 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { Queue } from 'bullmq';
 import { Registry } from 'prom-client';
+import { Queue } from './bullmq.ts';
 import { type Config, type Partition, ROLES, type Role } from './config.ts';
 import { OutcomeCounter } from './console/outcomes.ts';
 import { createConsole, unreadPage } from './console/server.ts';

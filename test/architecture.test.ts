@@ -25,6 +25,7 @@ const ROOMS: Record<string, Room> = {
     because: 'events leave sideways: what is told must not pull in who tells it or who listens',
   },
   'time-limit': { knows: [], because: 'everybody waits for something, and nobody for ever' },
+  bullmq: { knows: [], packages: ['bullmq'], because: 'it is how a package is loaded, and nothing else' },
   redis: {
     knows: ['secret'],
     because: 'connections are below every room and know nothing of verifications',
@@ -35,12 +36,12 @@ const ROOMS: Record<string, Room> = {
     because: 'a provider is pure functions over its wire; whoever sends, retries and records is behind it',
   },
   producers: {
-    knows: ['providers', 'secret', 'events', 'time-limit', 'redis/script', 'redis/cluster', 'redis/held'],
+    knows: ['bullmq', 'providers', 'secret', 'events', 'time-limit', 'redis/script', 'redis/cluster', 'redis/held'],
     knowsTypesOf: ['redis'],
     because: 'a verification is put in without knowing who carries it out: the producers run where no worker is',
   },
   workers: {
-    knows: ['producers', 'providers', 'secret', 'events', 'time-limit', 'redis'],
+    knows: ['bullmq', 'producers', 'providers', 'secret', 'events', 'time-limit', 'redis'],
     because: 'the spine must not wait for, or fail by, anything that only watches it',
   },
   outbox: {
@@ -49,7 +50,7 @@ const ROOMS: Record<string, Room> = {
     because: 'it carries a table into the queues and opens nothing: whoever relays needs no worker',
   },
   metrics: {
-    knows: ['events', 'secret', 'time-limit', 'redis/cluster'],
+    knows: ['bullmq', 'events', 'secret', 'time-limit', 'redis/cluster'],
     knowsTypesOf: ['workers', 'producers', 'providers', 'redis'],
     because: 'metrics listen to events; what they import they could change',
   },
@@ -84,6 +85,7 @@ const ROOMS: Record<string, Room> = {
   },
   main: {
     knows: [
+      'bullmq',
       'config',
       'key-files',
       'log',
@@ -118,6 +120,7 @@ const ROOMS: Record<string, Room> = {
   },
   commands: {
     knows: [
+      'bullmq',
       'main',
       'tour',
       'config',

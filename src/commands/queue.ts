@@ -1,4 +1,4 @@
-import { Queue } from 'bullmq';
+import { Queue } from '../bullmq.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 
 /** A queue for as long as `work` takes; its settings stay as they are. */

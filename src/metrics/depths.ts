@@ -3,8 +3,9 @@
  * scanned, and nothing waits for long: what Redis does not say in time is left out, because an old number looks
  * like a true one.
  */
-import { Queue } from 'bullmq';
+
 import type { Registry } from 'prom-client';
+import { Queue } from '../bullmq.ts';
 import type { BreakerState } from '../producers/breaker-state.ts';
 import type { PartitionKeys } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';

@@ -1,4 +1,4 @@
-import { Queue } from 'bullmq';
+import { Queue } from '../bullmq.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { namesOf, type PartitionKeys, type VerificationJob } from './job.ts';
 

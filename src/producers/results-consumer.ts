@@ -3,7 +3,8 @@
  * sequence of each verification is remembered in the slot of the results queue; what is not higher is dropped. It is
  * written after the handler, so a consumer that dies in between handles the same result once more.
  */
-import { type Job, UnrecoverableError, Worker } from 'bullmq';
+import type { Job } from 'bullmq';
+import { UnrecoverableError, Worker } from '../bullmq.ts';
 import { asError } from '../events.ts';
 import type { connectRedis, RedisSettings } from '../redis/connections.ts';
 import { Script } from '../redis/script.ts';

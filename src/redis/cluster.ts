@@ -1,6 +1,7 @@
 /** What differs between one server and a Cluster, for whoever holds a connection; it opens none by itself. */
-import { Cluster, type Redis, type RedisOptions } from 'ioredis';
+import type { RedisOptions } from 'ioredis';
 import type { RedisConnection } from './connections.ts';
+import { Cluster, type Redis } from './ioredis.ts';
 
 /**
  * The servers that take writes: one, or every master of a Cluster. Whatever is asked of a server and not of a key (INFO,

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import type { ConnectionOptions } from 'node:tls';
-import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+import type { ClusterOptions, RedisOptions } from 'ioredis';
 import { Secret } from '../secret.ts';
 import { addressOf, hasFailover, mastersOf } from './cluster.ts';
 import { corkPerTurn } from './corking.ts';
+import { Cluster, Redis } from './ioredis.ts';
 
 /** `namePrefix` says to which of several installations in one Redis the connection belongs. */
 export type RedisConnection = (Redis | Cluster) & { readonly namePrefix?: string | undefined };

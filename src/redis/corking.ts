@@ -1,4 +1,4 @@
-import { Cluster, type Redis } from 'ioredis';
+import { Cluster, type Redis } from './ioredis.ts';
 
 /**
  * The commands of one turn of the event loop leave in one system call, at the end of that turn. By itself the client makes

@@ -3,7 +3,7 @@
  * machine can, hold a partition. Evidence goes the way of all evidence: decided by the policy, written to the revision it
  * was decided on. Nothing here can send a code, and nothing takes back what is final. All of it is audited.
  */
-import { Queue } from 'bullmq';
+import { Queue } from '../bullmq.ts';
 import { asError, EventBus } from '../events.ts';
 import { namesOf, type PartitionKeys, type VerificationJob } from '../producers/job.ts';
 import type { VerificationRecord } from '../producers/record.ts';

@@ -3,7 +3,7 @@
  * died, the audit of years ago. Everything else in Redis has a time to live or is bounded by what it is
  * (docs/retention.md). Every worker process does it; doing it twice does no harm.
  */
-import { Queue } from 'bullmq';
+import { Queue } from '../bullmq.ts';
 import { asError, type EventBus } from '../events.ts';
 import { namesOf, webhookQueueName } from '../producers/job.ts';
 import type { RedisConnection } from '../redis/connections.ts';

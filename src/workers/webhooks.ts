@@ -4,8 +4,9 @@
  * be repeated, never lost: `webhook-id` is the result's id and the same each time, for the receiver to tell.
  */
 import { createHmac } from 'node:crypto';
-import { type Job, type JobsOptions, Queue, UnrecoverableError, Worker } from 'bullmq';
+import type { Job, JobsOptions } from 'bullmq';
 import { type Dispatcher, Pool } from 'undici';
+import { Queue, UnrecoverableError, Worker } from '../bullmq.ts';
 import { type EventBus, errorCodeOf, type WebhookOutcome } from '../events.ts';
 import { namesOf, webhookQueueName } from '../producers/job.ts';
 import type { ResultEvent } from '../producers/result.ts';

@@ -4,7 +4,8 @@
  * be lost, doubled or run again at any time, and begin decides.
  */
 import { createHash } from 'node:crypto';
-import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from 'bullmq';
+import type { Job } from 'bullmq';
+import { DelayedError, Queue, UnrecoverableError, Worker } from '../bullmq.ts';
 import { asError, type EventBus } from '../events.ts';
 import {
   AGAIN_PRIORITY,

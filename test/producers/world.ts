@@ -211,7 +211,7 @@ export const AWAITING = {
   reason: 'no_answer',
 };
 
-export async function eventually(is: () => boolean | Promise<boolean>, withinMs = 5_000): Promise<void> {
+export async function eventually(is: () => boolean | Promise<boolean>, withinMs = 10_000): Promise<void> {
   const end = performance.now() + withinMs;
   while (!(await is())) {
     if (performance.now() > end) throw new Error(`it did not come to be within ${withinMs} ms: ${is}`);
