@@ -11,6 +11,7 @@ import { EventBus } from './events.ts';
 import { readKeySet, readOrMakeKeySet } from './key-files.ts';
 import { createLogger, logEvents } from './log.ts';
 import { openPort, type Port, portWarning, StartError } from './main-http.ts';
+import { waitNoLongerThanNeeded } from './main-redis-away.ts';
 import { meansOf, queuesOf, resultsQueuesOf, tlsOf } from './main-settings.ts';
 import { collectClocks } from './metrics/clocks.ts';
 import { collectDepths, DepthReader, watchingQueue } from './metrics/depths.ts';
@@ -255,7 +256,6 @@ async function startWorkers(
   });
   const outcomes = new OutcomeCounter({ redis, events });
   closers.push(() => outcomes.close());
-  closers.push(async () => await Promise.all(workers.map((each) => each.close())));
   const { results, journal } = config;
   const retention = new Retention(
     { ...journal, resultsMs: results.retentionMs },
@@ -268,6 +268,8 @@ async function startWorkers(
     },
   );
   closers.push(() => retention.close());
+  closers.push(async () => await Promise.all(workers.map((each) => each.close())));
+  closers.push(async () => waitNoLongerThanNeeded(redis, workers));
   await Promise.all(workers.map((each) => each.start()));
   for (const sender of senders) sender.start();
   retention.start();

@@ -3,7 +3,6 @@
  * scanned, and nothing waits for long: what Redis does not say in time is left out, because an old number looks
  * like a true one.
  */
-
 import type { Registry } from 'prom-client';
 import { Queue } from '../bullmq.ts';
 import type { BreakerState } from '../producers/breaker-state.ts';

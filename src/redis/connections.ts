@@ -153,7 +153,8 @@ function hostAndPort(text: string): { host: string; port: number } {
 /**
  * A client of ioredis that is told to disconnect while it waits for its next try only clears its timer: it never says
  * that it ended, and what waits on it waits for ever, BullMQ's `worker.close()` first of all (taskforcesh/bullmq#4656).
- * So a try is begun and broken off, which ends it as any other. BullMQ's blocking connection is a duplicate.
+ * So a try is begun and broken off, which ends it as any other. BullMQ's blocking connection is a duplicate, and its
+ * duplicates end with it.
  *
  * And one that nobody has told to end does not: when sentinels speak of a failover while it is finding its way, the client
  * gives up for good.
@@ -161,11 +162,13 @@ function hostAndPort(text: string): { host: string; port: number } {
 function endsWhenTold<Client extends Redis | Cluster>(connection: Client): Client {
   const disconnect = connection.disconnect.bind(connection);
   const duplicate = connection.duplicate.bind(connection) as (...args: unknown[]) => Client;
+  const duplicates: Client[] = [];
   connection.on('error', forgetCommand);
   connection.on('node error', forgetCommand);
   if (connection instanceof Cluster) connectsInTheEnd(connection);
   let told = false;
   connection.on('end', () => {
+    refuseUnanswered(connection);
     if (told) return;
     setTimeout(() => {
       if (!told) connection.connect().catch(() => {}); // and if that ends as well it is said again
@@ -177,7 +180,10 @@ function endsWhenTold<Client extends Redis | Cluster>(connection: Client): Clien
     return await quit();
   };
   connection.disconnect = (reconnect = false) => {
-    if (!reconnect) told = true;
+    if (!reconnect) {
+      told = true;
+      for (const each of duplicates) each.disconnect();
+    }
     const betweenTries = connection.status === 'reconnecting';
     // A Cluster that has not begun to connect ends at once, and it has nothing else to end now.
     if (betweenTries && !reconnect && connection instanceof Cluster) connection.status = 'wait';
@@ -187,8 +193,25 @@ function endsWhenTold<Client extends Redis | Cluster>(connection: Client): Clien
     connection.connect().catch(() => {}); // says that it was broken off
     disconnect();
   };
-  connection.duplicate = ((...args: unknown[]) => endsWhenTold(duplicate(...args))) as Client['duplicate'];
+  connection.duplicate = ((...args: unknown[]) => {
+    const made = endsWhenTold(duplicate(...args));
+    duplicates.push(made);
+    return made;
+  }) as Client['duplicate'];
   return connection;
+}
+
+/**
+ * What was sent when a connection broke is kept by ioredis to be sent again, and forgotten when the connection ends
+ * instead (redis/ioredis#2197): whoever waits for it would wait for ever.
+ */
+function refuseUnanswered(connection: Redis | Cluster): void {
+  const { prevCommandQueue } = connection as {
+    prevCommandQueue?: { shift(): { command: { reject(error: Error): void } } | undefined } | null;
+  };
+  for (let sent = prevCommandQueue?.shift(); sent; sent = prevCommandQueue?.shift()) {
+    sent.command.reject(new Error('Connection is closed.'));
+  }
 }
 
 /**

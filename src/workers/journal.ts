@@ -6,7 +6,14 @@
 import { asError, EventBus } from '../events.ts';
 import { readBreaker } from '../producers/breaker-state.ts';
 import { namesOf, newAttemptToken, type PartitionKeys } from '../producers/job.ts';
-import { NewerFormatError, RecordError, readRecord, type State, type VerificationRecord } from '../producers/record.ts';
+import {
+  NewerFormatError,
+  type RawRecord,
+  RecordError,
+  readRecord,
+  type State,
+  type VerificationRecord,
+} from '../producers/record.ts';
 import { hasFailover } from '../redis/cluster.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { ReplicatedWrites } from '../redis/replication.ts';
@@ -157,15 +164,17 @@ export class Journal {
     switch (outcome) {
       case 'recovering':
         return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering', heldUntil: 0 };
-      case 'begun':
-        this.witness.remember(id, fourth as string[]);
+      case 'begun': {
+        const raw = hashIn(fourth);
+        this.witness.remember(id, fourth as string[], Number(raw.attempts ?? 0));
         if (replicas < wanted) {
           this.#events.emit('replicas:missed', { partition: this.#settings.partition, of: 'begin', wanted, replicas });
           const evidence = { from: 'not_sent', code: 'NOT_REPLICATED', remediable: true } as const;
-          return { is: 'evidence', evidence, record: this.#record(id, fourth) };
+          return { is: 'evidence', evidence, record: this.#record(id, raw) };
         }
         // Counted from before the question was put, so the limit on our clock is never later than the one on Redis's.
-        return { is: 'begun', record: this.#record(id, fourth), sendBefore: asked + (Number(third) - now) };
+        return { is: 'begun', record: this.#record(id, raw), sendBefore: asked + (Number(third) - now) };
+      }
       case 'rate_limited':
         return { is: 'later', at: Number(third), because: outcome, heldUntil: Number(fourth) };
       case 'held':
@@ -173,9 +182,9 @@ export class Journal {
       case 'not_yet':
         return { is: 'later', at: Number(third), because: outcome, heldUntil: 0 };
       case 'deadline_passed':
-        return { is: 'evidence', evidence: { from: 'deadline' }, record: this.#record(id, third) };
+        return { is: 'evidence', evidence: { from: 'deadline' }, record: this.#record(id, hashIn(third)) };
       case 'owner_dead':
-        return { is: 'evidence', evidence: { from: 'owner_dead' }, record: this.#record(id, third) };
+        return { is: 'evidence', evidence: { from: 'owner_dead' }, record: this.#record(id, hashIn(third)) };
       case 'attempt_in_flight':
       case 'already_used':
       case 'budget_spent': {
@@ -183,7 +192,7 @@ export class Journal {
         return {
           is: 'evidence',
           evidence: { from: 'reference', reason: outcome, transaction, ownedBy },
-          record: this.#record(id, third),
+          record: this.#record(id, hashIn(third)),
         };
       }
       case 'awaiting':
@@ -234,7 +243,7 @@ export class Journal {
       [max, perMs, graceMs, heldByBreaker ? '1' : ''],
     )) as [string, number, unknown];
     this.witness.sawClock(now);
-    if (outcome === 'ask') return { is: 'ask', record: this.#record(id, third), askedAt: now };
+    if (outcome === 'ask') return { is: 'ask', record: this.#record(id, hashIn(third)), askedAt: now };
     if (outcome === 'idle') return { is: 'idle' };
     return { is: 'later', at: Number(third) };
   }
@@ -440,8 +449,8 @@ export class Journal {
     });
   }
 
-  #record(id: string, reply: unknown): VerificationRecord {
-    const record = readRecord(id, this.#settings.partition, hashIn(reply));
+  #record(id: string, raw: RawRecord): VerificationRecord {
+    const record = readRecord(id, this.#settings.partition, raw);
     if (record === null) throw new Error(`the journal's record of ${id} has no state`);
     return record;
   }

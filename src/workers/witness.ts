@@ -151,8 +151,7 @@ export class Witness {
   }
 
   /** As begin handed it out. */
-  remember(id: string, fields: readonly string[]): void {
-    const attempts = Number(hashIn(fields).attempts ?? 0);
+  remember(id: string, fields: readonly string[], attempts: number): void {
     this.#known.set(id, { fields, attempts, settledAt: null, verdict: null, settleAgain: null });
   }
 

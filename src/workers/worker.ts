@@ -111,11 +111,13 @@ export class PartitionWorker {
   readonly #epoch: Epoch;
   readonly #breaker: Breaker | null;
   readonly #sweeper: Sweeper;
-  readonly #closeLimitMs: number;
+  /** How long attempts in flight may take to settle when it closes. */
+  readonly closeLimitMs: number;
   readonly #events: EventBus;
   readonly #partition: string;
   /** On the monotonic clock: for how long this process has asked BullMQ to hand out nothing. */
   #heldUntil = 0;
+  #inHand = 0;
   readonly #clearing = new Map<string, 'looking' | 'again'>();
 
   constructor(settings: PartitionSettings, deps: WorkerDependencies) {
@@ -123,7 +125,7 @@ export class PartitionWorker {
     const { redis, events } = deps;
     const keys = namesOf(redis).partitionKeys(partition);
     this.#partition = partition;
-    this.#closeLimitMs = settings.closeLimitMs ?? settings.timeoutMs + CLOSE_GRACE_MS;
+    this.closeLimitMs = settings.closeLimitMs ?? settings.timeoutMs + CLOSE_GRACE_MS;
     this.#events = events;
 
     const queueOptions = { connection: redis, prefix: keys.prefix };
@@ -289,6 +291,11 @@ export class PartitionWorker {
     return this.#workers.every((worker) => worker.isRunning());
   }
 
+  /** Of a job: it may have an outcome to write down. */
+  get inHand(): boolean {
+    return this.#inHand > 0;
+  }
+
   get #workers(): readonly Worker[] {
     return [this.#verifications, this.#inquiries, ...(this.#callbacks ? [this.#callbacks] : [])];
   }
@@ -300,18 +307,26 @@ export class PartitionWorker {
    */
   async close(): Promise<void> {
     const underway = Promise.all(this.#workers.map((worker) => worker.close()));
-    let settled = await endsWithin(this.#closeLimitMs, underway);
+    let settled = await endsWithin(this.closeLimitMs, underway);
     if (!settled) {
       await this.#transport.cutOff();
       settled = await endsWithin(CUT_OFF_GRACE_MS, underway);
     }
     await this.#sweeper.close();
-    if (this.#breaker) await endsWithin(this.#closeLimitMs, this.#breaker.close());
-    await endsWithin(this.#closeLimitMs, this.#forwarder.close());
+    if (this.#breaker) await endsWithin(this.closeLimitMs, this.#breaker.close());
+    await endsWithin(this.closeLimitMs, this.#forwarder.close());
     await this.#transport.close();
-    if (settled) await this.journal.witness.leave();
+    if (settled) await this.#leave();
     this.journal.close();
     await Promise.all([this.#verificationQueue.close(), this.#inquiryQueue.close()]);
+  }
+
+  async #leave(): Promise<void> {
+    await this.journal.witness
+      .leave()
+      .catch((error: unknown) =>
+        this.#events.emit('machinery:failed', { where: `worker of ${this.#partition}`, error: asError(error) }),
+      );
   }
 
   /** What a later version wrote waits for a worker of that version: the two run side by side while one replaces the other. */
@@ -347,12 +362,15 @@ export class PartitionWorker {
 
   /** Only our own machinery fails here, Redis away or out of memory: then the same is tried again. */
   async #step(id: string, step: (id: string) => Promise<Next>): Promise<Next> {
+    this.#inHand += 1;
     try {
       return await step(id);
     } catch (error) {
       if (error instanceof NewerFormatError) throw error;
       this.#events.emit('machinery:failed', { where: `worker of ${this.#partition}, at ${id}`, error: asError(error) });
       return { do: 'later', at: this.journal.now() + FAILED_AGAIN_MS };
+    } finally {
+      this.#inHand -= 1;
     }
   }
 

@@ -21,7 +21,7 @@ const AUTHORIZED = { authorization: 'Bearer api-key-of-the-shop-in-the-test' };
 
 /** A provider that keeps every request unanswered, and a service before it. */
 async function startWorld(shutdown: Record<string, unknown>) {
-  const redis = await startTestRedis();
+  const redis = await startTestRedis({ appendonly: true, appendfsync: 'always' });
   const held: Socket[] = [];
   const provider = await startProviderServer((socket) => held.push(socket));
   const installation = await install({
@@ -151,6 +151,67 @@ test.concurrent('a second SIGTERM ends it at once, and what it had in flight is 
     expect(history?.map(({ event }) => event)).toEqual(['accepted', 'begun', 'owner_dead']);
   });
 });
+
+test.concurrent.for([
+  ['is away', 'kill', 8_000],
+  ['hangs', 'freeze', 20_000],
+] as const)(
+  'a worker with nothing in flight ends soon although Redis %s',
+  {
+    ...BEST_OF_THREE,
+    timeout: 60_000,
+  },
+  async ([, goes, withinMs]) => {
+    await using world = await startWorld({});
+    await using worker = await serve(world.installation.file, 'worker');
+    try {
+      await world.redis[goes]();
+      const toldAt = performance.now();
+      await worker.kill('SIGTERM');
+      expect(performance.now() - toldAt).toBeLessThan(withinMs);
+    } finally {
+      world.redis.thaw();
+    }
+  },
+);
+
+test.concurrent('a worker that can write nothing down ends when its limit is over, and its attempt is unknown for its successor', async () => {
+  await using world = await startWorld({ attemptsMs: 3_000 });
+  await using intake = await serve(world.installation.file, 'intake');
+  const { id } = await accepted(intake);
+  await using worker = await serve(world.installation.file, 'worker');
+  await world.provider.arrived(1);
+
+  await world.redis.kill();
+  world.answer();
+  const toldAt = performance.now();
+  await worker.kill('SIGTERM');
+  expect(performance.now() - toldAt).toBeGreaterThan(2_500);
+  expect(performance.now() - toldAt).toBeLessThan(15_000);
+
+  await world.redis.start();
+  await neverSentAgain(world, id, async () => {
+    await until(async () => (await read(intake, id)).state === 'awaiting');
+    expect(await read(intake, id)).toMatchObject({ otp: 'unknown', final: false });
+  });
+}, 60_000);
+
+test.concurrent('an attempt whose outcome waits for Redis is settled when Redis comes back before the limit is over', async () => {
+  await using world = await startWorld({ attemptsMs: 20_000 });
+  await using intake = await serve(world.installation.file, 'intake');
+  await using worker = await serve(world.installation.file, 'worker');
+  const { id } = await accepted(intake);
+  await world.provider.arrived(1);
+
+  await world.redis.kill();
+  world.answer();
+  const ended = worker.kill('SIGTERM');
+  await delay(4_000); // longer than a worker with nothing in flight waits for Redis
+  await world.redis.start();
+  await ended;
+  await until(async () => (await read(intake, id)).state === 'settled');
+  expect(await read(intake, id)).toMatchObject({ otp: 'rejected', reason: 'wrong_code', sequence: 1 });
+}, 60_000);
 
 /** The job is put in once more, as after any accident, and another verification shows that the successor works. */
 async function neverSentAgain(

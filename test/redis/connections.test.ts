@@ -1,3 +1,4 @@
+import { createServer } from 'node:net';
 import { Queue, Worker } from 'bullmq';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { duplicateOf } from '../../src/redis/cluster.ts';
@@ -190,7 +191,7 @@ describe('a Cluster and a group of sentinels of which nobody answers', () => {
       await vi.waitFor(() => expect(onError).toHaveBeenCalled(), 10_000);
       const duplicate = duplicateOf(redis, {});
       duplicate.on('error', () => {});
-      for (const each of [redis, duplicate]) {
+      for (const each of [duplicate, redis]) {
         const ended = new Promise((done) => each.once('end', done));
         // Sentinels are asked again and again while the connection itself is still at its first try.
         await vi.waitUntil(() => each.status === ('cluster' in settings ? 'reconnecting' : 'connecting'), {
@@ -203,6 +204,36 @@ describe('a Cluster and a group of sentinels of which nobody answers', () => {
       expect(onError).toHaveBeenCalled();
     },
   );
+});
+
+describe('a connection that is told to end', () => {
+  it('takes its duplicates along', async () => {
+    await using server = await startTestRedis();
+    const { redis } = connection(server.url, 'worker');
+    const duplicate = duplicateOf(redis, {});
+    await duplicate.ping();
+    const ended = new Promise((done) => duplicate.once('end', done));
+    redis.disconnect();
+    await ended;
+  });
+
+  it('refuses what was unanswered when it broke, although it has found somebody since who never gets ready', async () => {
+    await using server = await startTestRedis();
+    const { redis } = connection(server.url, 'worker');
+    const other = connection(server.url, 'worker').redis;
+    const unanswered = redis.blpop('nothing', 0);
+    await vi.waitFor(async () => expect(await other.info('clients')).toContain('blocked_clients:1'), 10_000);
+    await server.kill();
+    const silent = createServer().listen(Number(new URL(server.url).port), '127.0.0.1');
+    try {
+      await vi.waitUntil(() => redis.status === 'connect', { interval: 1, timeout: 10_000 });
+      redis.disconnect();
+      await expect(unanswered).rejects.toThrow('Connection is closed');
+    } finally {
+      other.disconnect();
+      silent.close();
+    }
+  });
 });
 
 describe('the check of a server', () => {
