@@ -240,7 +240,7 @@ async function journal(
   const [[now, expiresAt]] = await Promise.all([journaling, adding]);
   markAccepting(deps.redis);
   await deps.held?.demand([keys.record(id)]);
-  await claimDone(claim, deps.redis);
+  await claimDone({ key: claim, client }, deps.redis);
   if (now === undefined) return null;
   const traceparent = draft.head.traceparent ?? null;
   deps.events.emit('verification:accepted', { id, traceparent, partition, operation });

@@ -58,10 +58,36 @@ export async function claimIt(
   return claimed;
 }
 
-/** The verification is in the journal and its job in the queue: whoever repeats the request gets its answer. */
-export async function claimDone(key: string, redis: RedisConnection): Promise<void> {
-  await doneScript.run(redis, [key], []);
+/**
+ * The verification is in the journal and its job in the queue: whoever repeats the request gets its answer. Those of one
+ * client that are told in one turn of the event loop are told together: their keys are in one slot.
+ */
+export async function claimDone({ key, client }: Pick<Claim, 'key' | 'client'>, redis: RedisConnection): Promise<void> {
+  const ofConnection = together.get(redis) ?? new Map<string, Together>();
+  together.set(redis, ofConnection);
+  const others = ofConnection.get(client);
+  if (others) {
+    others.keys.push(key);
+    return await others.told;
+  }
+  const keys = [key];
+  const tell = async (): Promise<void> => {
+    await new Promise<void>((turnEnds) => process.nextTick(turnEnds));
+    ofConnection.delete(client);
+    await doneScript.run(redis, keys, []);
+  };
+  const told = tell();
+  ofConnection.set(client, { keys, told });
+  await told;
 }
+
+interface Together {
+  readonly keys: string[];
+  readonly told: Promise<void>;
+}
+
+/** By client: what waits for the end of the turn. */
+const together = new WeakMap<RedisConnection, Map<string, Together>>();
 
 /** Their verifications, all of one client, have ended and are kept for `retentionMs`. */
 export async function claimsEnd(keys: string[], retentionMs: number, redis: RedisConnection): Promise<void> {

@@ -49,7 +49,7 @@ describe('an idempotency key', () => {
     };
     const [quick, slow, gone] = [await claimed('quick'), await claimed('slow'), claimKey(SHOP.id, 'gone')];
     await claimsEnd([quick, gone], 5_000, world.redis);
-    await Promise.all([quick, slow, gone].map((key) => claimDone(key, world.redis)));
+    await Promise.all([quick, slow, gone].map((key) => claimDone({ key, client: SHOP.id }, world.redis)));
     expect(await world.redis.pttl(quick)).toBeGreaterThan(24 * 3_600_000);
     expect(await world.redis.pttl(slow)).toBe(-1);
     await claimsEnd([slow], 5_000, world.redis);
