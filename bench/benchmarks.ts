@@ -5,6 +5,7 @@ import { type IntakeRound, intakeOnce } from './measures/intake.ts';
 import { idle, openLoop } from './measures/latency.ts';
 import { memoryOnce } from './measures/memory.ts';
 import { idleThroughHttp } from './measures/overhead.ts';
+import { type Profile, plainObject, profileOnce, redisTable, threadTable } from './measures/profile.ts';
 import { startupOnce } from './measures/startup.ts';
 import { type Throughput, type ThroughputRound, throughput, throughputOnce } from './measures/throughput.ts';
 import { beeQueue } from './pipelines/bee-queue.ts';
@@ -323,6 +324,29 @@ export const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
         ],
         charts: [],
         raw: { one, two },
+      };
+    },
+  },
+
+  profile: {
+    steps: () => 2,
+    run: async (scale, progress) => {
+      const profiled = async (of: Pipeline): Promise<Profile> => {
+        progress.step(`profile of ${of.name}`);
+        return await profileOnce(of, COUNT[scale]);
+      };
+      const [plainly, safely] = [await profiled(raw), await profiled(ours)];
+      const share = ({ utilisation }: Profile): string => `${Math.round(100 * utilisation)} %`;
+      return {
+        rows: [
+          plain(
+            "how much of the time the worker's thread is at work: ours and raw",
+            `${share(safely)}, ${share(plainly)}`,
+          ),
+        ],
+        tables: [threadTable(safely, plainly), redisTable(safely, plainly)],
+        charts: [],
+        raw: { ours: plainObject(safely), raw: plainObject(plainly) },
       };
     },
   },

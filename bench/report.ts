@@ -29,8 +29,16 @@ export interface Bars {
   readonly bars: readonly (Spread & { readonly name: string })[];
 }
 
+/** Stands below the table of all rows. */
+export interface SideTable {
+  readonly title: string;
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
+
 export interface Outcome {
   readonly rows: readonly Row[];
+  readonly tables?: readonly SideTable[];
   readonly charts: readonly Bars[];
   /** Every number of every round, for whoever wants to reckon himself. */
   readonly raw: unknown;
@@ -58,6 +66,12 @@ export function printRows(rows: readonly Row[]): void {
   const table = new Table({ style: { head: [], border: [] }, head: ['what', 'measured', 'at least', 'aim', ''] });
   for (const { what, measured, atLeast, aim, verdict } of rows) table.push([what, measured, atLeast, aim, verdict]);
   console.log(table.toString());
+}
+
+export function printTable({ title, head, rows }: SideTable): void {
+  const table = new Table({ style: { head: [], border: [] }, head: [...head] });
+  for (const row of rows) table.push([...row]);
+  console.log(`\n${title}\n${table.toString()}`);
 }
 
 /** Keeps what was measured, in the place of what was measured under the same names before. */
@@ -98,6 +112,12 @@ function measuredPart({ at, command, machine, redis, outcomes }: Latest): string
       lines.push(`| ${what} | ${measured} | ${atLeast} | ${aim} | ${verdict} |`);
   }
   lines.push('');
+  for (const { tables = [] } of Object.values(outcomes)) {
+    for (const { title, head, rows } of tables) {
+      const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+      lines.push(`**${title}**`, '', line(head), line(head.map(() => '---')), ...rows.map(line), '');
+    }
+  }
   for (const { charts } of Object.values(outcomes)) {
     for (const { file, title } of charts) lines.push(`![${title}](images/${file})`, '');
   }

@@ -8,7 +8,7 @@ import { connectRedis } from '../src/redis/connections.ts';
 import { startTestRedis } from '../test/support/redis.ts';
 import { BENCHMARKS, type Scale } from './benchmarks.ts';
 import { guard } from './guard.ts';
-import { keep, machine, type Outcome, printRows } from './report.ts';
+import { keep, machine, type Outcome, printRows, printTable } from './report.ts';
 import { Progress } from './support/progress.ts';
 
 const { values, positionals } = parseArgs({
@@ -34,6 +34,7 @@ for (const name of chosen) {
 }
 progress.end();
 printRows(Object.values(outcomes).flatMap(({ rows }) => rows));
+for (const { tables = [] } of Object.values(outcomes)) for (const table of tables) printTable(table);
 if (values.quick) console.log('quick: for a look; docs/benchmarks.md is left as it is');
 else {
   const command = ['npm run bench', ...(positionals.length > 0 ? ['--', ...positionals] : [])].join(' ');

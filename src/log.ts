@@ -21,15 +21,17 @@ export function createLogger({ level, file }: LogOptions): Logger {
 
 export function logEvents(events: EventBus, log: Logger): void {
   if (log.isLevelEnabled('debug')) logDetails(events, log);
-  events.on('verification:accepted', ({ partition, operation, ...traced }) =>
-    log.info({ ...idsOf(traced), partition, operation }, 'accepted'),
-  );
-  events.on('attempt:begun', ({ partition, attempt, queueWaitMs, ...traced }) =>
-    log.info({ ...idsOf(traced), partition, attempt, queueWaitMs }, 'attempt begun'),
-  );
-  events.on('verification:moved', ({ state, otp, transaction, reason, because, needsReview, ...more }) => {
-    const { partition, attempt } = more;
-    const line = { ...idsOf(more), partition, attempt, otp, transaction, reason, because, needsReview };
+  events.on('verification:accepted', (accepted) => {
+    const { partition, operation } = accepted;
+    log.info({ ...idsOf(accepted), partition, operation }, 'accepted');
+  });
+  events.on('attempt:begun', (begun) => {
+    const { partition, attempt, queueWaitMs } = begun;
+    log.info({ ...idsOf(begun), partition, attempt, queueWaitMs }, 'attempt begun');
+  });
+  events.on('verification:moved', (moved) => {
+    const { partition, attempt, state, otp, transaction, reason, because, needsReview } = moved;
+    const line = { ...idsOf(moved), partition, attempt, otp, transaction, reason, because, needsReview };
     if (needsReview) log.warn(line, 'waits for a person');
     else if (reason === 'budget_spent')
       log.warn(line, 'a code beyond what its transaction allows: is somebody guessing?');

@@ -14,14 +14,14 @@
 --   17 ms in which nothing more may be sent, or 0,
 --   18 to 21 how many of each follow: record fields and values, record fields to clear, the same two of the transaction
 -- Returns { 1, now, outbox entry or '' } and, where an attempt failed or was on trial, { breaker, last outcomes, 1 if on
---   trial }; or when the record has moved on { 0, now, record }, or while the journal is recovering { 2, now }
+--   trial }; or when the record has moved on { 0, now, record as JSON }, or while the journal is recovering { 2, now }
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local id = ARGV[1]
 
 local found = redis.call('HMGET', KEYS[1], 'revision', 'history', 'updatedAt')
 local isAnother = not found[1] or found[1] .. ' ' .. (found[3] or '') ~= ARGV[2]
-if isAnother then return { 0, now, redis.call('HGETALL', KEYS[1]) } end
+if isAnother then return { 0, now, cjson.encode(redis.call('HGETALL', KEYS[1])) } end
 if ARGV[3] == '1' then
   local server = currentServer()
   if (redis.call('HGET', KEYS[7], 'server') or server) ~= server then return { 2, now } end

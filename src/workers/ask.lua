@@ -1,7 +1,7 @@
 -- May this verification be asked about now? One round trip: the record, and a token of the inquiries' own rate.
 -- KEYS: 1 record, 2 inquiry rate log, 3 breaker, 4 inquiries slowed until
 -- ARGV: 1 rate max, 2 rate per ms, 3 grace in ms, 4 '1' to be held by an open breaker, '' for its probe or without one
--- Returns { 'ask', now, record } | { 'rate_limited' | 'not_yet' | 'held', now, try at } | { 'idle', now }
+-- Returns { 'ask', now, record as JSON } | { 'rate_limited' | 'not_yet' | 'held', now, try at } | { 'idle', now }
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local known = redis.call('HMGET', KEYS[1], 'state', 'nextInquiryAt')
@@ -21,4 +21,4 @@ if now - oldest < perMs then return { 'rate_limited', now, tostring(math.ceil(ol
 redis.call('LPUSH', KEYS[2], now)
 redis.call('LTRIM', KEYS[2], 0, max - 1)
 redis.call('PEXPIRE', KEYS[2], perMs * 2)
-return { 'ask', now, redis.call('HGETALL', KEYS[1]) }
+return { 'ask', now, cjson.encode(redis.call('HGETALL', KEYS[1])) }

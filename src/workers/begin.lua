@@ -4,7 +4,7 @@
 --       6 ms in which the attempt can still be in flight, 7 rate max, 8 rate per ms, 9 max attempts per reference,
 --       10 heartbeat life in ms, 11 the server that this worker last knew, or '',
 --       12 ms in which the rate grows after the breaker has closed, or '' without a breaker
--- Returns { outcome, now, … }:
+-- Returns { outcome, now, … }; a record as JSON, [field, value, field, value …]:
 --   begun            now, send before, record
 --   rate_limited     now, try at, until when nobody else gets past either (0: somebody may)
 --   held             now, try at
@@ -18,6 +18,7 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local prefix, id = ARGV[1], ARGV[2]
+local function wholeRecord() return cjson.encode(redis.call('HGETALL', KEYS[1])) end
 
 -- Another server than the one this journal was last whole on may have lost a begin: see beat.lua.
 local server = currentServer()
@@ -41,15 +42,15 @@ if state == 'sending' then
   if record[9] == ARGV[3] then
     redis.call('SET', KEYS[4], '1', 'PX', ARGV[10]) -- by its documentation WAIT counts what a connection has written
     local sendBefore = math.min(tonumber(record[2]), tonumber(record[10]) + tonumber(ARGV[5]))
-    return { 'begun', now, tostring(sendBefore), redis.call('HGETALL', KEYS[1]) }
+    return { 'begun', now, tostring(sendBefore), wholeRecord() }
   end
   -- An owner is alive while its heartbeat is. A live one will settle; a dead one may have sent: unknown, never again.
   if redis.call('EXISTS', prefix .. ':worker:' .. record[4]) == 1 then return { 'in_flight', now } end
-  return { 'owner_dead', now, redis.call('HGETALL', KEYS[1]) }
+  return { 'owner_dead', now, wholeRecord() }
 end
 
 local deadline = tonumber(record[2])
-if now >= deadline then return { 'deadline_passed', now, redis.call('HGETALL', KEYS[1]) } end
+if now >= deadline then return { 'deadline_passed', now, wholeRecord() } end
 local notBefore = tonumber(record[3] or '0')
 if notBefore > now then return { 'not_yet', now, record[3] } end
 
@@ -69,7 +70,7 @@ if codePrint ~= '' then
   elseif transaction == 'failed' then refuse = { 'already_used', known[3] or '' }
   end
   if refuse then
-    return { refuse[1], now, redis.call('HGETALL', KEYS[1]), { transaction or (holder and 'unknown' or 'pending'), refuse[2] } }
+    return { refuse[1], now, wholeRecord(), { transaction or (holder and 'unknown' or 'pending'), refuse[2] } }
   end
 end
 
@@ -123,4 +124,4 @@ if redis.call('PTTL', KEYS[4]) <= tonumber(ARGV[5]) then
   redis.call('ZADD', KEYS[6], now, ARGV[4])
 end
 redis.call('ZADD', KEYS[2], now + tonumber(ARGV[10]), id)
-return { 'begun', now, tostring(math.min(deadline, now + tonumber(ARGV[5]))), redis.call('HGETALL', KEYS[1]) }
+return { 'begun', now, tostring(math.min(deadline, now + tonumber(ARGV[5]))), wholeRecord() }

@@ -297,7 +297,12 @@ export function versionOf({ revision, updatedAt }: VerificationRecord): string {
 }
 
 /** The change as apply.lua takes it. `forwarder` is who publishes the result without being told. */
-export function argumentsOf(change: Change, before: VerificationRecord, forwarder: string): (string | number)[] {
+export function argumentsOf(
+  change: Change,
+  before: VerificationRecord,
+  snapshot: RawRecord | null,
+  forwarder: string,
+): (string | number)[] {
   const { set, clear, reference, publish } = change;
   const isAwaiting = (set.state ?? before.state) === 'awaiting';
   const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
@@ -309,7 +314,7 @@ export function argumentsOf(change: Change, before: VerificationRecord, forwarde
     isAwaiting ? (set.awaitingSince ?? before.awaitingSince) : before.state === 'awaiting' ? 'out' : '',
     isInReview ? 'in' : before.needsReview ? 'out' : '',
     publish,
-    publish === '' ? '' : JSON.stringify(snapshotOf(change, before)),
+    snapshot === null ? '' : JSON.stringify(snapshot),
     forwarder,
     change.history,
     change.retentionMs,

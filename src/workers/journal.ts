@@ -17,12 +17,11 @@ import {
 import { hasFailover } from '../redis/cluster.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { ReplicatedWrites } from '../redis/replication.ts';
-import { hashIn, Script } from '../redis/script.ts';
+import { hashIn, listIn, Script } from '../redis/script.ts';
 import type { Heard } from './breaker.ts';
 import type { AttemptOutcome, BreakerSettings, Health } from './breaker-policy.ts';
 import {
   argumentsOf,
-  type Change,
   changeOf,
   eventOf,
   type Facts,
@@ -165,8 +164,9 @@ export class Journal {
       case 'recovering':
         return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering', heldUntil: 0 };
       case 'begun': {
-        const raw = hashIn(fourth);
-        this.witness.remember(id, fourth as string[], Number(raw.attempts ?? 0));
+        const fields = listIn(fourth);
+        const raw = hashIn(fields);
+        this.witness.remember(id, fields, Number(raw.attempts ?? 0));
         if (replicas < wanted) {
           this.#events.emit('replicas:missed', { partition: this.#settings.partition, of: 'begin', wanted, replicas });
           const evidence = { from: 'not_sent', code: 'NOT_REPLICATED', remediable: true } as const;
@@ -182,9 +182,9 @@ export class Journal {
       case 'not_yet':
         return { is: 'later', at: Number(third), because: outcome, heldUntil: 0 };
       case 'deadline_passed':
-        return { is: 'evidence', evidence: { from: 'deadline' }, record: this.#record(id, hashIn(third)) };
+        return { is: 'evidence', evidence: { from: 'deadline' }, record: this.#record(id, hashIn(listIn(third))) };
       case 'owner_dead':
-        return { is: 'evidence', evidence: { from: 'owner_dead' }, record: this.#record(id, hashIn(third)) };
+        return { is: 'evidence', evidence: { from: 'owner_dead' }, record: this.#record(id, hashIn(listIn(third))) };
       case 'attempt_in_flight':
       case 'already_used':
       case 'budget_spent': {
@@ -192,7 +192,7 @@ export class Journal {
         return {
           is: 'evidence',
           evidence: { from: 'reference', reason: outcome, transaction, ownedBy },
-          record: this.#record(id, hashIn(third)),
+          record: this.#record(id, hashIn(listIn(third))),
         };
       }
       case 'awaiting':
@@ -243,7 +243,7 @@ export class Journal {
       [max, perMs, graceMs, heldByBreaker ? '1' : ''],
     )) as [string, number, unknown];
     this.witness.sawClock(now);
-    if (outcome === 'ask') return { is: 'ask', record: this.#record(id, hashIn(third)), askedAt: now };
+    if (outcome === 'ask') return { is: 'ask', record: this.#record(id, hashIn(listIn(third))), askedAt: now };
     if (outcome === 'idle') return { is: 'idle' };
     return { is: 'later', at: Number(third) };
   }
@@ -355,6 +355,7 @@ export class Journal {
       }
       const sealedDetails = await this.#sealed(verdict, before, seal);
       const change = changeOf(verdict, before, situation, evidence, facts, { ...this.#settings, sealedDetails });
+      const snapshot = change.publish === '' ? null : snapshotOf(change, before);
       const [applied, now, current, ...ofBreaker] = (await applyScript.run(
         this.#redis,
         [
@@ -369,21 +370,22 @@ export class Journal {
           this.keys.breakerOutcomes,
           evidence.from === 'inquiry' ? this.keys.inquirySlowed : this.keys.slowed,
         ],
-        argumentsOf(change, before, this.witness.worker),
+        argumentsOf(change, before, snapshot, this.witness.worker),
       )) as [number, number, unknown, ...unknown[]];
       this.witness.sawClock(now);
       if (applied === RECOVERING) return { verdict: null, before, published: null, heard: null };
       if (applied === APPLIED) {
         said(verdict);
         this.#tell(verdict, before, evidence);
-        const published = this.#publishedBy(change, before, now, String(current));
+        const published =
+          snapshot && publishedAs(change.publish, before, { ...snapshot, updatedAt: String(now) }, String(current));
         const heard =
           change.health === '' || ofBreaker.length === 0
             ? null
             : readHeard(change.health, codeIn(evidence, facts), now, before.state, ofBreaker);
         return { verdict, before, published, heard };
       }
-      const moved = readRecord(before.id, this.#settings.partition, hashIn(current));
+      const moved = readRecord(before.id, this.#settings.partition, hashIn(listIn(current)));
       if (ofKnownAttempt && !writtenBack && (moved === null || moved.attempts < record.attempts)) {
         // The server has lost the beginning of this very attempt: it is written back before its outcome is. Once: what
         // is final by now stays as it is, and the outcome is compared with it.
@@ -418,13 +420,6 @@ export class Journal {
     }
   }
 
-  #publishedBy(change: Change, before: VerificationRecord, now: number, entryId: string): Published | null {
-    if (change.publish === '') return null;
-    const raw = { ...snapshotOf(change, before), updatedAt: String(now) };
-    const record = readRecord(before.id, before.partition, raw);
-    return record && { entryId, type: change.publish, record };
-  }
-
   #tell(verdict: Verdict, before: VerificationRecord, evidence: Evidence): void {
     const { id, partition, operation, traceparent, attempts: attempt } = before;
     if (verdict.do === 'nothing' || verdict.do === 'note') return;
@@ -454,6 +449,16 @@ export class Journal {
     if (record === null) throw new Error(`the journal's record of ${id} has no state`);
     return record;
   }
+}
+
+function publishedAs(
+  type: string,
+  { id, partition }: VerificationRecord,
+  raw: RawRecord,
+  entryId: string,
+): Published | null {
+  const record = readRecord(id, partition, raw);
+  return record && { entryId, type, record };
 }
 
 /** Does this field of a transaction name another verification than `id` whose code may have moved its money? */

@@ -39,7 +39,7 @@ interface Mutant {
 const STALE = 'if isAnother then';
 const REFUSED = 'if refuse then';
 const OTHER_SERVER = `elseif epoch ~= server then return { 'recovering', now } end`;
-const OWNER_DEAD = `return { 'owner_dead', now, redis.call('HGETALL', KEYS[1]) }`;
+const OWNER_DEAD = `return { 'owner_dead', now, wholeRecord() }`;
 
 const mutants: readonly Mutant[] = [
   {

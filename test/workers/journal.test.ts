@@ -128,6 +128,14 @@ describe('the right to send', () => {
     expect(beginning.sendBefore).toBeGreaterThan(asked);
   });
 
+  test('hands the record out as it stands in Redis, whatever text is in it', async () => {
+    const control = String.fromCharCode(0, 7, 10, 31, 127, 0x2028);
+    const id = await seed(redis, { reference: `ref/"\\${control}é😀`, codePrint: 'a/b"c' });
+    const begun = await begin(journalOf({ redis }), id);
+    expect(begun).toEqual(await journalOf({ redis }).read(id));
+    expect(begun.reference).toContain(control);
+  });
+
   test('is told again to the one who holds it: an asking may be repeated when its answer was lost with the connection', async () => {
     const script = Script.fromFiles(
       new URL('../../src/redis/server.lua', import.meta.url),
