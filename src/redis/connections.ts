@@ -188,7 +188,10 @@ function endsWhenTold<Client extends Redis | Cluster>(connection: Client): Clien
     // A Cluster that has not begun to connect ends at once, and it has nothing else to end now.
     if (betweenTries && !reconnect && connection instanceof Cluster) connection.status = 'wait';
     disconnect(reconnect);
-    if (connection instanceof Cluster) return;
+    if (connection instanceof Cluster) {
+      if (!reconnect) leavesNodesFoundMeanwhile(connection, disconnect);
+      return;
+    }
     if (!betweenTries || reconnect) return;
     connection.connect().catch(() => {}); // says that it was broken off
     disconnect();
@@ -199,6 +202,22 @@ function endsWhenTold<Client extends Redis | Cluster>(connection: Client): Clien
     return made;
   }) as Client['duplicate'];
   return connection;
+}
+
+/**
+ * A Cluster that is looking at the map of the slots while it is told to end, as it does again and again when a master is
+ * gone, finds its nodes once more and waits for ever for them to end.
+ */
+function leavesNodesFoundMeanwhile(cluster: Cluster, disconnect: () => void): void {
+  const looking = setInterval(() => {
+    if (cluster.status !== 'end') {
+      disconnect();
+      cluster.status = 'wait'; // with nothing to wait for: it ends at once
+      disconnect();
+    }
+    if (cluster.status === 'end') clearInterval(looking);
+  }, DISCONNECT_TIMEOUT_MS);
+  looking.unref();
 }
 
 /**

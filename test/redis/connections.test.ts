@@ -12,6 +12,7 @@ import {
 } from '../../src/redis/connections.ts';
 import { Secret } from '../../src/secret.ts';
 import { startTestRedis } from '../support/redis.ts';
+import { startTestCluster } from '../support/servers.ts';
 import { BEST_OF_THREE } from '../support/timing.ts';
 
 const open: RedisConnection[] = [];
@@ -215,6 +216,21 @@ describe('a connection that is told to end', () => {
     const ended = new Promise((done) => duplicate.once('end', done));
     redis.disconnect();
     await ended;
+  });
+
+  it('ends although one master of its Cluster is gone and is looked for, and refuses what waits for it', async () => {
+    await using cluster = await startTestCluster({ masters: 3, replicas: 0 });
+    const { redis, onError } = connection(cluster.settings, 'worker');
+    await redis.get('key');
+    const duplicate = duplicateOf(redis, {});
+    duplicate.on('error', () => {});
+    await duplicate.get('key');
+    await (await cluster.masterOf('key')).kill();
+    const waiting = Promise.allSettled([redis.get('key'), duplicate.bzpopmin('key', 0)]);
+    await vi.waitFor(() => expect(onError).toHaveBeenCalled(), 10_000);
+    redis.disconnect();
+    await vi.waitFor(() => expect([redis.status, duplicate.status]).toEqual(['end', 'end']), 10_000);
+    expect((await waiting).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
   });
 
   it('refuses what was unanswered when it broke, although it has found somebody since who never gets ready', async () => {
