@@ -26,7 +26,8 @@ export function waitNoLongerThanNeeded(redis: RedisConnection, workers: readonly
     const away = redis.status !== 'ready';
     const patienceMs = workers.some(({ inHand }) => inHand) ? limitMs : Math.min(IDLE_PATIENCE_MS, limitMs);
     if (waitedMs > (away ? patienceMs : limitMs + REST_MS)) redis.disconnect();
-    if (redis.status === 'end') clearInterval(timer);
+    else if (redis.status !== 'end') return;
+    clearInterval(timer);
   }, LOOK_MS);
   timer.unref();
 }
