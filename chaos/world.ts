@@ -450,14 +450,14 @@ function copyOfTheBuild(folder: string, mutant: Mutant | null): string {
 export function withoutBegin(script: string): string {
   const cuts: [from: string, to: string][] = [
     ["if state == 'awaiting' then", 'local deadline = '],
-    ['  if refuse then', '-- Exact sliding window'],
+    ['    if refuse then', '-- Exact sliding window'],
   ];
   let mutated = script;
   for (const [from, to] of cuts) {
     const start = mutated.indexOf(from);
     const end = mutated.indexOf(to, start);
     if (start < 0 || end < 0) throw new Error(`begin.lua has changed: the mutant does not find "${from}" … "${to}"`);
-    const kept = from.startsWith('  if refuse') ? 'end\n\n' : '';
+    const kept = from.includes('refuse') ? 'end\n\n' : '';
     mutated = mutated.slice(0, start) + kept + mutated.slice(end);
   }
   return mutated;

@@ -1,18 +1,31 @@
--- Creates the journal's record of a verification, unless it exists, makes it due, and lets it be found by its reference.
--- KEYS: 1 record, 2 due set, 3 ids of the client's verifications of this transaction
--- ARGV: 1 id, 2 otp lifetime in ms, 3 deadline in Unix ms or '', 4 ms until the job must have been seen,
---       5 ms for which it is found by its reference, 6.. field, value, field, value …
--- Returns { now, deadline }, or nothing when the record exists
-if redis.call('EXISTS', KEYS[1]) == 1 then return {} end
-
+-- Creates the journal's records of some verifications of one partition, each unless it exists, makes them due, and lets them
+-- be found by their references.
+-- KEYS: 1 due set, 2.. of each: its record, and the ids of the client's verifications of its transaction
+-- ARGV: 1 ms until a job must have been seen, 2 ms for which a verification is found by its reference,
+--       3 the verifications, as JSON: { id, otp lifetime in ms, deadline in Unix ms or 0, fields of the record }
+-- Returns for each { now, deadline }, or nothing when its record exists
+local OWN_KEYS = 2
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local deadline = ARGV[3] ~= '' and tonumber(ARGV[3]) or now + tonumber(ARGV[2])
-redis.call('HSET', KEYS[1],
-  'state', 'queued', 'revision', 1, 'sequence', 0, 'createdAt', now, 'updatedAt', now, 'expiresAt', deadline,
-  'history', '{"at":' .. string.format('%.0f', now) .. ',"event":"accepted"}\n',
-  unpack(ARGV, 6))
-redis.call('ZADD', KEYS[2], math.min(deadline, now + tonumber(ARGV[4])), ARGV[1])
-redis.call('ZADD', KEYS[3], 0, ARGV[1])
-redis.call('PEXPIRE', KEYS[3], ARGV[5])
-return { now, deadline }
+local at = string.format('%.0f', now)
+local verifications = cjson.decode(ARGV[3])
+return each(#verifications, function(index)
+  local id, lifetime, deadline, fields = unpack(verifications[index])
+  local record, ofReference = KEYS[OWN_KEYS + 2 * index - 2], KEYS[OWN_KEYS + 2 * index - 1]
+  if redis.call('EXISTS', record) == 1 then return {} end
+
+  if deadline == 0 then deadline = now + lifetime end
+  local set = {
+    'state', 'queued', 'revision', '1', 'sequence', '0', 'createdAt', at, 'updatedAt', at,
+    'expiresAt', string.format('%.0f', deadline), 'history', '{"at":' .. at .. ',"event":"accepted"}\n',
+  }
+  for field, value in pairs(fields) do
+    set[#set + 1] = field
+    set[#set + 1] = value
+  end
+  redis.call('HSET', record, unpack(set))
+  redis.call('ZADD', KEYS[1], math.min(deadline, now + tonumber(ARGV[1])), id)
+  redis.call('ZADD', ofReference, '0', id)
+  redis.call('PEXPIRE', ofReference, ARGV[2])
+  return { now, deadline }
+end)

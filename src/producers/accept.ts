@@ -11,6 +11,7 @@ import type { Amount, Operation } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import type { Held } from '../redis/held.ts';
 import { Script } from '../redis/script.ts';
+import { answersIn, jsonFor, type Together, togetherOf } from '../redis/together.ts';
 import type { Secret } from '../secret.ts';
 import { apiKeyDigest } from '../secret-hashes.ts';
 import { claimDone, claimIt, type RateLimit } from './claim.ts';
@@ -64,7 +65,10 @@ export interface AcceptDependencies {
 /** Since the last verification of the transaction was accepted; its own records may be gone before. */
 const FOUND_BY_REFERENCE_MS = 7 * 24 * 3600 * 1_000;
 
-const acceptScript = Script.fromFiles(new URL('./accept.lua', import.meta.url));
+const acceptScript = Script.fromFiles(
+  new URL('../redis/each.lua', import.meta.url),
+  new URL('./accept.lua', import.meta.url),
+);
 
 /**
  * @param body the request as parsed JSON; `idempotencyKey` 1 to 255 visible ASCII characters.
@@ -221,7 +225,7 @@ async function journal(
   deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue' | 'held'>,
 ): Promise<VerificationRecord | null> {
   const { id, partition, operation, client, reference } = draft;
-  const keys = namesOf(deps.redis).partitionKeys(partition);
+  const { record } = namesOf(deps.redis).partitionKeys(partition);
   const fields = {
     ...{ v: '1', operation, client, reference },
     head: JSON.stringify(draft.head),
@@ -229,23 +233,48 @@ async function journal(
     codePrint: draft.codePrint,
     claim,
   };
-  const args = [id, draft.otpLifetimeMs, draft.expiresAt ?? '', JOB_SEEN_WITHIN_MS, FOUND_BY_REFERENCE_MS];
-  for (const [field, value] of Object.entries(fields)) args.push(field, value);
-  const recordKeys = [keys.record(id), keys.due, keys.ofReference(client, reference)];
-  const journaling = acceptScript.run(deps.redis, recordKeys, args) as Promise<[number, number] | []>;
+  const records = newRecords(deps.redis, partition);
+  const journaling = records.ask({ id, lifetimeMs: draft.otpLifetimeMs, expiresAt: draft.expiresAt, fields });
   // They leave together, the record first. A server that has not met the script yet is told it first, for then the job
   // would be there before its record, and that is a job of nothing.
-  if (!accepting.has(deps.redis)) await journaling;
+  await (accepting.has(deps.redis) ? records.left : journaling);
   const adding = deps.queue(partition).add(operation, { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id });
   const [[now, expiresAt]] = await Promise.all([journaling, adding]);
   markAccepting(deps.redis);
-  await deps.held?.demand([keys.record(id)]);
+  await deps.held?.demand([record(id)]);
   await claimDone({ key: claim, client }, deps.redis);
   if (now === undefined) return null;
   const traceparent = draft.head.traceparent ?? null;
   deps.events.emit('verification:accepted', { id, traceparent, partition, operation });
   const times = { createdAt: String(now), updatedAt: String(now), expiresAt: String(expiresAt) };
   return readRecord(id, partition, { ...fields, ...times, state: 'queued', revision: '1' });
+}
+
+/** A record as acceptance creates it. */
+export interface NewRecord {
+  readonly id: string;
+  readonly lifetimeMs: number;
+  /** Unix ms; null for the lifetime from now on. */
+  readonly expiresAt: number | null;
+  /** All that acceptance knows of it, but for its times and its state. */
+  readonly fields: Readonly<Record<string, string>> & { readonly client: string; readonly reference: string };
+}
+
+/** By the clock of Redis, in Unix ms; nothing where the record is there already. */
+type Times = readonly [now: number, expiresAt: number] | readonly [];
+
+/** Where records of a partition are created, over one connection. */
+export function newRecords(redis: RedisConnection, partition: string): Together<NewRecord, Times> {
+  return togetherOf(redis, `records of ${partition}`, async (all) => {
+    const { record, due, ofReference } = namesOf(redis).partitionKeys(partition);
+    const keys = all.flatMap(({ id, fields }) => [record(id), ofReference(fields.client, fields.reference)]);
+    const items = all.map(({ id, lifetimeMs, expiresAt, fields }) => [id, lifetimeMs, expiresAt ?? 0, fields]);
+    const args = [JOB_SEEN_WITHIN_MS, FOUND_BY_REFERENCE_MS, jsonFor(items)];
+    // An empty list is an empty object in Redis's JSON.
+    return answersIn<Times>(await acceptScript.run(redis, [due, ...keys], args)).map((times) =>
+      times instanceof Error || Array.isArray(times) ? times : [],
+    );
+  });
 }
 
 /**

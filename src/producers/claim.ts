@@ -5,6 +5,7 @@
 import type { RedisConnection } from '../redis/connections.ts';
 import type { Held } from '../redis/held.ts';
 import { Script } from '../redis/script.ts';
+import { answersIn, togetherOf } from '../redis/together.ts';
 import { namesOf } from './job.ts';
 
 /** A claim is taken over after this; a 409 therefore ends within 30 s even if the accepting process died. */
@@ -34,7 +35,10 @@ export interface Claim {
 /** With the id of the verification that holds the key; with `limited`, the ms until a new claim may be made. */
 export type Claimed = [outcome: 'new' | 'resume' | 'in_progress' | 'done' | 'mismatch' | 'limited', id: string];
 
-const claimScript = Script.fromFiles(new URL('./claim.lua', import.meta.url));
+const claimScript = Script.fromFiles(
+  new URL('../redis/each.lua', import.meta.url),
+  new URL('./claim.lua', import.meta.url),
+);
 const doneScript = Script.fromFiles(new URL('./claim-done.lua', import.meta.url));
 const endsScript = Script.fromFiles(new URL('./claim-ends.lua', import.meta.url));
 
@@ -43,51 +47,42 @@ const endsScript = Script.fromFiles(new URL('./claim-ends.lua', import.meta.url)
  * under the key would claim it for another verification.
  * @throws Error when a claim was made and may not stay
  */
-export async function claimIt(
-  { key, client, fingerprint, id, rate }: Claim,
-  { redis, held }: { readonly redis: RedisConnection; readonly held?: Pick<Held, 'write'> | undefined },
-): Promise<Claimed> {
-  const { max, perMs } = rate ?? { max: 0, perMs: 0 };
-  const keys: [string, string] = [key, namesOf(redis).clientRateKey(client)];
-  const args = [fingerprint, id, STALE_MS, UNFINISHED_MS, max, perMs];
-  if (!held) return (await claimScript.run(redis, keys, args)) as Claimed;
-  const { reply, replicasMissing } = await held.write(claimScript, keys, args);
-  const claimed = reply as Claimed;
+export async function claimIt(claim: Claim, { redis, held }: ClaimDependencies): Promise<Claimed> {
+  const { client } = claim;
+  const { max, perMs } = claim.rate ?? { max: 0, perMs: 0 };
+  const claims = togetherOf<Claim, { claimed: Claimed; replicasMissing: number }>(
+    held ?? redis,
+    `claims of ${client}, ${max} in ${perMs} ms`,
+    async (all) => {
+      const keys: [string, ...string[]] = [namesOf(redis).clientRateKey(client), ...all.map(({ key }) => key)];
+      const args = [STALE_MS, UNFINISHED_MS, max, perMs, ...all.flatMap(({ fingerprint, id }) => [fingerprint, id])];
+      const { reply, replicasMissing } = held
+        ? await held.write(claimScript, keys, args)
+        : { reply: await claimScript.run(redis, keys, args), replicasMissing: 0 };
+      return answersIn<Claimed>(reply).map((claimed) =>
+        claimed instanceof Error ? claimed : { claimed, replicasMissing },
+      );
+    },
+  );
+  const { claimed, replicasMissing } = await claims.ask(claim);
   if (replicasMissing > 0 && (claimed[0] === 'new' || claimed[0] === 'resume'))
     throw new Error('too few replicas have the claim on the idempotency key');
   return claimed;
 }
 
-/**
- * The verification is in the journal and its job in the queue: whoever repeats the request gets its answer. Those of one
- * client that are told in one turn of the event loop are told together: their keys are in one slot.
- */
+interface ClaimDependencies {
+  readonly redis: RedisConnection;
+  readonly held?: Pick<Held, 'write'> | undefined;
+}
+
+/** The verification is in the journal and its job in the queue: whoever repeats the request gets its answer. */
 export async function claimDone({ key, client }: Pick<Claim, 'key' | 'client'>, redis: RedisConnection): Promise<void> {
-  const ofConnection = together.get(redis) ?? new Map<string, Together>();
-  together.set(redis, ofConnection);
-  const others = ofConnection.get(client);
-  if (others) {
-    others.keys.push(key);
-    return await others.told;
-  }
-  const keys = [key];
-  const tell = async (): Promise<void> => {
-    await new Promise<void>((turnEnds) => process.nextTick(turnEnds));
-    ofConnection.delete(client);
+  const done = togetherOf<string, true>(redis, `done by ${client}`, async (keys) => {
     await doneScript.run(redis, keys, []);
-  };
-  const told = tell();
-  ofConnection.set(client, { keys, told });
-  await told;
+    return keys.map(() => true);
+  });
+  await done.ask(key);
 }
-
-interface Together {
-  readonly keys: string[];
-  readonly told: Promise<void>;
-}
-
-/** By client: what waits for the end of the turn. */
-const together = new WeakMap<RedisConnection, Map<string, Together>>();
 
 /** Their verifications, all of one client, have ended and are kept for `retentionMs`. */
 export async function claimsEnd(keys: string[], retentionMs: number, redis: RedisConnection): Promise<void> {

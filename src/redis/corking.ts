@@ -1,4 +1,5 @@
 import { Cluster, type Redis } from './ioredis.ts';
+import { whenAllIsSaid } from './turn.ts';
 
 /**
  * The commands of one turn of the event loop leave in one system call, at the end of that turn. By itself the client makes
@@ -15,7 +16,7 @@ export function corkPerTurn(connection: Redis | Cluster): void {
     const { stream } = connection;
     if (stream && stream.writableCorked === 0) {
       stream.cork();
-      setImmediate(() => stream.uncork());
+      whenAllIsSaid(() => stream.uncork());
     }
     return sendCommand(command, pipeline);
   };

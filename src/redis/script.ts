@@ -44,15 +44,6 @@ export class Script {
   }
 }
 
-/**
- * What HGETALL gave, where the script has said it as JSON: for a record of thirty fields that is read in a third of the time
- * that a list of sixty replies takes.
- */
-export function listIn(json: unknown): readonly string[] {
-  const list: unknown = JSON.parse(String(json));
-  return Array.isArray(list) ? list : []; // of nothing, Redis's JSON cannot tell a list from an object
-}
-
 /** What HGETALL gave, which inside a script is a flat list of fields and values. */
 export function hashIn(reply: unknown): Record<string, string> {
   const flat = reply as string[];

@@ -1,10 +1,12 @@
--- The right to send: look, deadline, reference, budget, rate token, all or nothing, by the clock of Redis.
--- KEYS: 1 record, 2 due set, 3 rate log, 4 this worker's heartbeat, 5 epoch, 6 workers, 7 breaker, 8 slowed until
--- ARGV: 1 key prefix, 2 verification id, 3 attempt token, 4 worker, 5 ms in which headers must leave,
---       6 ms in which the attempt can still be in flight, 7 rate max, 8 rate per ms, 9 max attempts per reference,
---       10 heartbeat life in ms, 11 the server that this worker last knew, or '',
---       12 ms in which the rate grows after the breaker has closed, or '' without a breaker
--- Returns { outcome, now, … }; a record as JSON, [field, value, field, value …]:
+-- The right to send, for some verifications of one partition: look, deadline, reference, budget, rate token; all or nothing
+-- for each, by the clock of Redis.
+-- KEYS: 1 due set, 2 rate log, 3 this worker's heartbeat, 4 epoch, 5 workers, 6 breaker, 7 slowed until, 8.. their records
+-- ARGV: 1 key prefix, 2 worker, 3 ms in which headers must leave, 4 ms in which the attempt can still be in flight,
+--       5 rate max, 6 rate per ms, 7 max attempts per reference, 8 heartbeat life in ms,
+--       9 the server that this worker last knew, or '',
+--       10 ms in which the rate grows after the breaker has closed, or '' without a breaker,
+--       11.. verification id and attempt token of each
+-- Returns for each { outcome, now, … }:
 --   begun            now, send before, record
 --   rate_limited     now, try at, until when nobody else gets past either (0: somebody may)
 --   held             now, try at
@@ -15,113 +17,134 @@
 --   in_flight | awaiting | settled | missing          now, next inquiry at
 --   newer            now
 --   recovering       now
+local OWN_KEYS, OWN_ARGS = 8, 11
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local prefix, id = ARGV[1], ARGV[2]
-local function wholeRecord() return cjson.encode(redis.call('HGETALL', KEYS[1])) end
+local prefix, worker = ARGV[1], ARGV[2]
+local sendWithin, inFlightFor, heartbeatLife = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[8])
+local limit, perMs = tonumber(ARGV[5]), tonumber(ARGV[6])
+local function text(number) return string.format('%.0f', number) end
 
 -- Another server than the one this journal was last whole on may have lost a begin: see beat.lua.
 local server = currentServer()
-local epoch = redis.call('HGET', KEYS[5], 'server')
+local epoch = redis.call('HGET', KEYS[4], 'server')
+local isRecovering = epoch and epoch ~= server
 if not epoch then
   -- A partition's first moments; or the epoch itself was lost, which a worker that knew another server can tell.
-  if ARGV[11] ~= '' and ARGV[11] ~= server then return { 'recovering', now } end
-  redis.call('HSET', KEYS[5], 'server', server, 'seenAt', now)
-elseif epoch ~= server then return { 'recovering', now } end
+  if ARGV[9] ~= '' and ARGV[9] ~= server then isRecovering = true
+  else redis.call('HSET', KEYS[4], 'server', server, 'seenAt', now) end
+end
 
-local record = redis.call('HMGET', KEYS[1], 'state', 'expiresAt', 'notBefore', 'owner', 'reference', 'codePrint',
-  'operation', 'nextInquiryAt', 'token', 'beganAt', 'attempts', 'revision', 'history', 'v')
-local state, codePrint = record[1], record[6]
-if not state then return { 'missing', now } end
--- Who does not know its words must not change it, whatever they seem to say.
-if record[14] and record[14] ~= '1' then return { 'newer', now } end
-if state == 'settled' then return { 'settled', now } end
-if state == 'awaiting' then return { 'awaiting', now, record[8] or '0' } end
-if state == 'sending' then
-  -- The same asking once more, because its answer was lost with the connection: the same right, for no longer.
-  if record[9] == ARGV[3] then
-    redis.call('SET', KEYS[4], '1', 'PX', ARGV[10]) -- by its documentation WAIT counts what a connection has written
-    local sendBefore = math.min(tonumber(record[2]), tonumber(record[10]) + tonumber(ARGV[5]))
-    return { 'begun', now, tostring(sendBefore), wholeRecord() }
+local slowedUntil = tonumber(redis.call('GET', KEYS[7]) or '0')
+local hasBreaker = ARGV[10] ~= ''
+local breaker = hasBreaker and redis.call('HMGET', KEYS[6], 'state', 'until', 'trial', 'trialUntil', 'since') or {}
+local max = limit
+local closedFor = breaker[1] == 'closed' and now - tonumber(breaker[5]) or math.huge
+if hasBreaker and closedFor < tonumber(ARGV[10]) then
+  max = math.max(1, math.ceil(limit * (0.1 + 0.9 * closedFor / tonumber(ARGV[10]))))
+end
+
+-- A worker beats every second; here it only must be sure that it is known to live for as long as headers may leave.
+local isKnownToLive = false
+local function live()
+  if isKnownToLive then return end
+  if redis.call('PTTL', KEYS[3]) <= sendWithin then
+    redis.call('SET', KEYS[3], '1', 'PX', heartbeatLife)
+    redis.call('ZADD', KEYS[5], now, worker)
   end
-  -- An owner is alive while its heartbeat is. A live one will settle; a dead one may have sent: unknown, never again.
-  if redis.call('EXISTS', prefix .. ':worker:' .. record[4]) == 1 then return { 'in_flight', now } end
-  return { 'owner_dead', now, wholeRecord() }
+  isKnownToLive = true
 end
 
-local deadline = tonumber(record[2])
-if now >= deadline then return { 'deadline_passed', now, wholeRecord() } end
-local notBefore = tonumber(record[3] or '0')
-if notBefore > now then return { 'not_yet', now, record[3] } end
+return each(#KEYS - OWN_KEYS + 1, function(index)
+  local key = KEYS[OWN_KEYS + index - 1]
+  local id, token = ARGV[OWN_ARGS + 2 * index - 2], ARGV[OWN_ARGS + 2 * index - 1]
+  if isRecovering then return { 'recovering', now } end
 
--- The transaction's own record; an operation that takes no code uses up nothing and blocks nothing.
-local reference = prefix .. ':ref:' .. record[5]
-local used = 0
-if codePrint ~= '' then
-  local known = redis.call('HMGET', reference, 'holder', 'transaction', 'provedBy', 'used', 'remaining', 'code:' .. codePrint)
-  local holder, transaction = known[1], known[2]
-  used = tonumber(known[4] or '0')
-  local sameCode = known[6] and cjson.decode(known[6]) or nil
-  local refuse = nil
-  if sameCode and sameCode.id ~= id and sameCode.outcome then refuse = { 'already_used', sameCode.id }
-  elseif holder and holder ~= id then refuse = { 'attempt_in_flight', holder }
-  elseif transaction == 'succeeded' then refuse = { 'already_used', known[3] or '' }
-  elseif used >= tonumber(ARGV[9]) or known[5] == '0' then refuse = { 'budget_spent', known[3] or '' }
-  elseif transaction == 'failed' then refuse = { 'already_used', known[3] or '' }
+  local fields, record = redis.call('HGETALL', key), {}
+  for at = 1, #fields, 2 do record[fields[at]] = fields[at + 1] end
+  local state, codePrint = record.state, record.codePrint
+  if not state then return { 'missing', now } end
+  -- Who does not know its words must not change it, whatever they seem to say.
+  if record.v and record.v ~= '1' then return { 'newer', now } end
+  if state == 'settled' then return { 'settled', now } end
+  if state == 'awaiting' then return { 'awaiting', now, record.nextInquiryAt or '0' } end
+  if state == 'sending' then
+    -- The same asking once more, because its answer was lost with the connection: the same right, for no longer.
+    if record.token == token then
+      redis.call('SET', KEYS[3], '1', 'PX', heartbeatLife) -- by its documentation WAIT counts what a connection has written
+      return { 'begun', now, math.min(tonumber(record.expiresAt), tonumber(record.beganAt) + sendWithin), record }
+    end
+    -- An owner is alive while its heartbeat is. A live one will settle; a dead one may have sent: unknown, never again.
+    if redis.call('EXISTS', prefix .. ':worker:' .. record.owner) == 1 then return { 'in_flight', now } end
+    return { 'owner_dead', now, record }
   end
-  if refuse then
-    return { refuse[1], now, wholeRecord(), { transaction or (holder and 'unknown' or 'pending'), refuse[2] } }
+
+  local deadline = tonumber(record.expiresAt)
+  if now >= deadline then return { 'deadline_passed', now, record } end
+  local notBefore = tonumber(record.notBefore or '0')
+  if notBefore > now then return { 'not_yet', now, notBefore } end
+
+  -- The transaction's own record; an operation that takes no code uses up nothing and blocks nothing.
+  local reference = prefix .. ':ref:' .. record.reference
+  local used = 0
+  if codePrint ~= '' then
+    local known = redis.call('HMGET', reference, 'holder', 'transaction', 'provedBy', 'used', 'remaining', 'code:' .. codePrint)
+    local holder, transaction = known[1], known[2]
+    used = tonumber(known[4] or '0')
+    local sameCode = known[6] and cjson.decode(known[6]) or nil
+    local refuse = nil
+    if sameCode and sameCode.id ~= id and sameCode.outcome then refuse = { 'already_used', sameCode.id }
+    elseif holder and holder ~= id then refuse = { 'attempt_in_flight', holder }
+    elseif transaction == 'succeeded' then refuse = { 'already_used', known[3] or '' }
+    elseif used >= tonumber(ARGV[7]) or known[5] == '0' then refuse = { 'budget_spent', known[3] or '' }
+    elseif transaction == 'failed' then refuse = { 'already_used', known[3] or '' }
+    end
+    if refuse then
+      return { refuse[1], now, record, { transaction or (holder and 'unknown' or 'pending'), refuse[2] } }
+    end
   end
-end
 
--- The provider has said to come later: that holds for every process, whatever BullMQ's gate lets through.
-local slowedUntil = tonumber(redis.call('GET', KEYS[8]) or '0')
-if slowedUntil > now then return { 'rate_limited', now, tostring(slowedUntil), tostring(slowedUntil) } end
+  -- The provider has said to come later: that holds for every process, whatever BullMQ's gate lets through.
+  if slowedUntil > now then return { 'rate_limited', now, slowedUntil, slowedUntil } end
 
--- Open, nothing passes; half open, one at a time; then the rate grows from a tenth to the whole.
-local max, perMs = tonumber(ARGV[7]), tonumber(ARGV[8])
-local onTrial = false
-if ARGV[12] ~= '' then
-  local breaker = redis.call('HMGET', KEYS[7], 'state', 'until', 'trial', 'trialUntil', 'since')
-  if breaker[1] == 'open' then return { 'held', now, tostring(math.max(tonumber(breaker[2]), now + 250)) } end
-  onTrial = breaker[1] == 'half_open'
-  if onTrial and breaker[3] and now < tonumber(breaker[4]) then return { 'held', now, tostring(now + 250) } end
-  local closedFor = breaker[1] == 'closed' and now - tonumber(breaker[5]) or math.huge
-  local ramp = tonumber(ARGV[12])
-  if closedFor < ramp then max = math.max(1, math.ceil(max * (0.1 + 0.9 * closedFor / ramp))) end
-end
+  -- Open, nothing passes; half open, one at a time; then the rate grows from a tenth to the whole.
+  if breaker[1] == 'open' then return { 'held', now, math.max(tonumber(breaker[2]), now + 250) } end
+  local onTrial = breaker[1] == 'half_open'
+  if onTrial and breaker[3] and now < tonumber(breaker[4]) then return { 'held', now, now + 250 } end
 
--- Exact sliding window: the log holds the last `max` begins, newest first. Those who find none are told times one
--- interval apart, so that they do not all come back at once.
-local oldest = tonumber(redis.call('LINDEX', KEYS[3], max - 1) or '0')
--- Two that begin a window apart may arrive a little less apart: the window is longer here by what that may be.
-local freeAt = oldest + perMs + math.min(math.ceil(perMs * 0.05), 50)
-if now < freeAt then
-  local promised = tonumber(redis.call('GET', KEYS[3] .. ':promised') or '0')
-  local at = math.max(freeAt, math.min(promised + perMs / max, now + 10 * perMs))
-  redis.call('SET', KEYS[3] .. ':promised', math.ceil(at), 'PX', math.ceil(at - now + perMs))
-  return { 'rate_limited', now, tostring(math.ceil(at)), '0' }
-end
-redis.call('LPUSH', KEYS[3], now)
-redis.call('LTRIM', KEYS[3], 0, tonumber(ARGV[7]) - 1)
-redis.call('PEXPIRE', KEYS[3], perMs * 2)
+  -- Exact sliding window: the log holds the last `limit` begins, newest first. Those who find none are told times one
+  -- interval apart, so that they do not all come back at once.
+  local oldest = tonumber(redis.call('LINDEX', KEYS[2], max - 1) or '0')
+  -- Two that begin a window apart may arrive a little less apart: the window is longer here by what that may be.
+  local freeAt = oldest + perMs + math.min(math.ceil(perMs * 0.05), 50)
+  if now < freeAt then
+    local promised = tonumber(redis.call('GET', KEYS[2] .. ':promised') or '0')
+    local at = math.ceil(math.max(freeAt, math.min(promised + perMs / max, now + 10 * perMs)))
+    redis.call('SET', KEYS[2] .. ':promised', at, 'PX', at - now + perMs)
+    return { 'rate_limited', now, at, 0 }
+  end
+  if redis.call('LPUSH', KEYS[2], now) > limit then redis.call('LTRIM', KEYS[2], 0, limit - 1) end
+  redis.call('PEXPIRE', KEYS[2], perMs * 2)
 
-if onTrial then redis.call('HSET', KEYS[7], 'trial', id, 'trialUntil', now + tonumber(ARGV[6])) end
+  if onTrial then
+    breaker[3], breaker[4] = id, now + inFlightFor
+    redis.call('HSET', KEYS[6], 'trial', id, 'trialUntil', breaker[4])
+  end
 
-if codePrint ~= '' then
-  used = used + 1
-  redis.call('HSET', reference, 'holder', id, 'last', id, 'used', used, 'code:' .. codePrint, cjson.encode({ id = id }))
-  redis.call('PERSIST', reference)
-end
-local attempt = tonumber(record[11] or '0') + 1
-redis.call('HSET', KEYS[1], 'state', 'sending', 'token', ARGV[3], 'owner', ARGV[4], 'beganAt', now,
-  'inFlightUntil', now + tonumber(ARGV[6]), 'updatedAt', now, 'used', used, 'attempts', attempt,
-  'revision', tonumber(record[12] or '0') + 1,
-  'history', (record[13] or '') .. '{"at":' .. string.format('%.0f', now) .. ',"event":"begun","attempt":' .. attempt .. '}\n')
--- It beats every second; here it only must be sure that it is known to live for as long as headers may leave.
-if redis.call('PTTL', KEYS[4]) <= tonumber(ARGV[5]) then
-  redis.call('SET', KEYS[4], '1', 'PX', ARGV[10])
-  redis.call('ZADD', KEYS[6], now, ARGV[4])
-end
-redis.call('ZADD', KEYS[2], now + tonumber(ARGV[10]), id)
-return { 'begun', now, tostring(math.min(deadline, now + tonumber(ARGV[5]))), wholeRecord() }
+  if codePrint ~= '' then
+    used = used + 1
+    redis.call('HSET', reference, 'holder', id, 'last', id, 'used', used, 'code:' .. codePrint, cjson.encode({ id = id }))
+    redis.call('PERSIST', reference)
+  end
+  local attempt = text(tonumber(record.attempts or '0') + 1)
+  local changes = {
+    'state', 'sending', 'token', token, 'owner', worker, 'beganAt', text(now), 'inFlightUntil', text(now + inFlightFor),
+    'updatedAt', text(now), 'used', text(used), 'attempts', attempt, 'revision', text(tonumber(record.revision or '0') + 1),
+    'history', (record.history or '') .. '{"at":' .. text(now) .. ',"event":"begun","attempt":' .. attempt .. '}\n',
+  }
+  redis.call('HSET', key, unpack(changes))
+  for at = 1, #changes, 2 do record[changes[at]] = changes[at + 1] end
+  live()
+  redis.call('ZADD', KEYS[1], now + heartbeatLife, id)
+  return { 'begun', now, math.min(deadline, now + sendWithin), record }
+end)

@@ -4,7 +4,7 @@
  */
 import { JOB_SEEN_WITHIN_MS } from '../producers/accept.ts';
 import type { HistoryEntry, RawRecord, VerificationRecord } from '../producers/record.ts';
-import { type BreakerSettings, type Health, healthOf, OUTCOMES_KEPT } from './breaker-policy.ts';
+import { type BreakerSettings, type Health, healthOf } from './breaker-policy.ts';
 import type { Evidence, Policy, Situation, Verdict } from './decide.ts';
 
 /** After the time-out an answer may still be on its way to us for so long. */
@@ -15,7 +15,7 @@ const INQUIRY_SEEN_WITHIN_MS = 5_000;
 const REVISIONS_PASSED_OVER = 1_000;
 /** What the history says of a code that nobody had the key for. */
 const SET_ASIDE = 'set_aside';
-/** For apply.lua: the record's place in the due set stays as it is. */
+/** The record's place in the due set stays as it is. */
 const DUE_UNCHANGED = -1;
 
 /** What the evidence adds to the history, in words without a customer's data. */
@@ -44,7 +44,6 @@ export interface Change {
   history: string;
   /** What this says of the provider, for its breaker; '' for nothing. */
   health: Health | '';
-  healthKept: { count: number; ms: number };
   /** No other submission (or inquiry) for so long, by the provider's own word; 0 without one. */
   slowDownMs: number;
   reference: {
@@ -165,7 +164,6 @@ export function changeOf(
     fenced: before.state === 'queued' && evidence.from !== 'rolled_back',
     history: '',
     health: breaker?.enabled ? (healthOf(evidence, statusIn(facts)) ?? '') : '',
-    healthKept: { count: OUTCOMES_KEPT, ms: breaker?.windowMs ?? 1 },
     slowDownMs: 'slowDownMs' in verdict ? Math.ceil(verdict.slowDownMs ?? 0) : 0,
     reference: { set: {}, clear: [], refund: 0, release: false, forget: false, hold: false },
   };
@@ -296,54 +294,60 @@ export function versionOf({ revision, updatedAt }: VerificationRecord): string {
   return `${revision} ${updatedAt}`;
 }
 
-/** The change as apply.lua takes it. `forwarder` is who publishes the result without being told. */
-export function argumentsOf(
-  change: Change,
-  before: VerificationRecord,
-  snapshot: RawRecord | null,
-  forwarder: string,
-): (string | number)[] {
-  const { set, clear, reference, publish } = change;
-  const isAwaiting = (set.state ?? before.state) === 'awaiting';
+/** A change as apply.lua takes it. */
+export interface Application {
+  readonly id: string;
+  /** Of the record that it was decided on. */
+  readonly version: string;
+  readonly fenced: boolean;
+  readonly set: Readonly<Record<string, string>>;
+  readonly clear: readonly string[];
+  /** A JSON line. */
+  readonly history: string;
+  /** The record ends after `keptMs`. */
+  readonly ends: boolean;
+  readonly keptMs: number;
+  readonly due: number | 'none' | 'as it is';
+  /** Awaiting since. */
+  readonly awaiting: string | 'out' | 'as it is';
+  readonly review: 'in' | 'out' | 'as it is';
+  /** Absent where nothing of it changes. */
+  readonly transaction?: Change['reference'];
+  /** The type of the result, or ''; and the record to publish, as JSON. */
+  readonly publish: string;
+  readonly snapshot: string;
+  readonly slowDownMs: number;
+  readonly health: Health | '';
+  /** No attempt is under way. */
+  readonly isOver: boolean;
+}
+
+export function applicationOf(change: Change, before: VerificationRecord, snapshot: RawRecord | null): Application {
+  const { set, clear, reference, dueAt, fenced, history, health, publish, retentionMs, slowDownMs } = change;
+  const state = set.state ?? before.state;
   const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
-  const args = [
-    before.id,
-    versionOf(before),
-    change.fenced ? '1' : '',
-    change.dueAt,
-    isAwaiting ? (set.awaitingSince ?? before.awaitingSince) : before.state === 'awaiting' ? 'out' : '',
-    isInReview ? 'in' : before.needsReview ? 'out' : '',
-    publish,
-    snapshot === null ? '' : JSON.stringify(snapshot),
-    forwarder,
-    change.history,
-    change.retentionMs,
-    wordsOf(change, before),
-    reference.refund,
-    change.health,
-    change.healthKept.count,
-    change.healthKept.ms,
-    change.slowDownMs,
-  ];
-  const counts = args.push(0, clear.length, 0, reference.clear.length) - 4;
-  args[counts] = pushEntries(args, set);
-  args.push(...clear);
-  args[counts + 2] = pushEntries(args, reference.set);
-  args.push(...reference.clear);
-  return args;
+  return {
+    id: before.id,
+    version: versionOf(before),
+    ...{ fenced, set, clear, history, health, publish, slowDownMs },
+    ends: set.final === '1',
+    keptMs: retentionMs,
+    due: dueAt === 0 ? 'none' : dueAt === DUE_UNCHANGED ? 'as it is' : dueAt,
+    awaiting:
+      state === 'awaiting'
+        ? (set.awaitingSince ?? String(before.awaitingSince))
+        : before.state === 'awaiting'
+          ? 'out'
+          : 'as it is',
+    review: isInReview ? 'in' : before.needsReview ? 'out' : 'as it is',
+    ...(touches(reference) ? { transaction: reference } : {}),
+    snapshot: snapshot === null ? '' : JSON.stringify(snapshot),
+    isOver: state !== 'sending',
+  };
 }
 
-function wordsOf({ set, reference }: Change, before: VerificationRecord): string {
-  const { hold, release, forget } = reference;
-  const isOver = (set.state ?? before.state) !== 'sending';
-  return `${set.final === '1' ? 'ends ' : ''}${hold ? 'hold ' : ''}${release ? 'release ' : ''}${forget ? 'forget ' : ''}${isOver ? 'over' : ''}`;
-}
-
-/** How many texts it has added. */
-function pushEntries(args: (string | number)[], fields: Readonly<Record<string, string>>): number {
-  const before = args.length;
-  for (const field in fields) args.push(field, fields[field] as string);
-  return args.length - before;
+function touches({ set, release, forget, hold }: Change['reference']): boolean {
+  return release || forget || hold || Object.keys(set).length > 0;
 }
 
 /** What a result is made of, as the record will hold it when the change is written; but for the time of the writing. */

@@ -17,11 +17,13 @@ import {
 import { hasFailover } from '../redis/cluster.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { ReplicatedWrites } from '../redis/replication.ts';
-import { hashIn, listIn, Script } from '../redis/script.ts';
+import { hashIn, Script } from '../redis/script.ts';
+import { type Answered, answersIn, jsonFor, Together } from '../redis/together.ts';
 import type { Heard } from './breaker.ts';
-import type { AttemptOutcome, BreakerSettings, Health } from './breaker-policy.ts';
+import { type AttemptOutcome, type BreakerSettings, type Health, OUTCOMES_KEPT } from './breaker-policy.ts';
 import {
-  argumentsOf,
+  type Application,
+  applicationOf,
   changeOf,
   eventOf,
   type Facts,
@@ -38,8 +40,9 @@ import { HEARTBEAT_LIFE_MS, type Witness, type WitnessSettings } from './witness
 export const SEND_WITHIN_MS = 4_000;
 
 const serverFunction = new URL('../redis/server.lua', import.meta.url);
-const beginScript = Script.fromFiles(serverFunction, new URL('./begin.lua', import.meta.url));
-const applyScript = Script.fromFiles(serverFunction, new URL('./apply.lua', import.meta.url));
+const eachFunction = new URL('../redis/each.lua', import.meta.url);
+const beginScript = Script.fromFiles(serverFunction, eachFunction, new URL('./begin.lua', import.meta.url));
+const applyScript = Script.fromFiles(serverFunction, eachFunction, new URL('./apply.lua', import.meta.url));
 const askScript = Script.fromFiles(new URL('./ask.lua', import.meta.url));
 const keptScript = Script.fromFiles(new URL('./kept.lua', import.meta.url));
 
@@ -107,6 +110,8 @@ export class Journal {
   readonly #settings: JournalSettings;
   readonly #events: EventBus;
   readonly #replicated: ReplicatedWrites;
+  readonly #beginnings = new Together<string, Begun>(async (ids) => await this.#tellBeginnings(ids));
+  readonly #applications = new Together<Applying, AppliedReply>(async (all) => await this.#tellApplications(all));
 
   constructor(redis: RedisConnection, settings: JournalSettings, witness: Witness, events: EventBus = new EventBus()) {
     this.keys = namesOf(redis).partitionKeys(settings.partition);
@@ -129,44 +134,16 @@ export class Journal {
 
   /** @throws NewerFormatError, and nothing was begun */
   async begin(id: string): Promise<Beginning> {
-    const { rateLimit, timeoutMs, policy, breaker } = this.#settings;
     const asked = performance.now();
-    const { reply, replicas, wanted } = await this.#written(
-      beginScript,
-      [
-        this.keys.record(id),
-        this.keys.due,
-        this.keys.rate,
-        this.keys.heartbeat(this.witness.worker),
-        this.keys.epoch,
-        this.keys.workers,
-        this.keys.breaker,
-        this.keys.slowed,
-      ],
-      [
-        this.keys.prefix,
-        id,
-        newAttemptToken(),
-        this.witness.worker,
-        SEND_WITHIN_MS,
-        timeoutMs + IN_FLIGHT_GRACE_MS,
-        rateLimit.max,
-        rateLimit.perMs,
-        policy.maxAttempts,
-        HEARTBEAT_LIFE_MS,
-        this.witness.toldServer ?? '',
-        breaker?.enabled ? breaker.rampMs : '',
-      ],
-    );
-    const [outcome, now, third, fourth] = reply as [string, number, ...unknown[]];
+    const { reply, replicas, wanted } = await this.#beginnings.ask(id);
+    const [outcome, now, third, fourth] = reply;
     this.witness.sawClock(now);
     switch (outcome) {
       case 'recovering':
         return { is: 'later', at: now + RECOVERING_AGAIN_MS, because: 'recovering', heldUntil: 0 };
       case 'begun': {
-        const fields = listIn(fourth);
-        const raw = hashIn(fields);
-        this.witness.remember(id, fields, Number(raw.attempts ?? 0));
+        const raw = fourth as RawRecord;
+        this.witness.remember(id, raw);
         if (replicas < wanted) {
           this.#events.emit('replicas:missed', { partition: this.#settings.partition, of: 'begin', wanted, replicas });
           const evidence = { from: 'not_sent', code: 'NOT_REPLICATED', remediable: true } as const;
@@ -182,9 +159,9 @@ export class Journal {
       case 'not_yet':
         return { is: 'later', at: Number(third), because: outcome, heldUntil: 0 };
       case 'deadline_passed':
-        return { is: 'evidence', evidence: { from: 'deadline' }, record: this.#record(id, hashIn(listIn(third))) };
+        return { is: 'evidence', evidence: { from: 'deadline' }, record: this.#record(id, third as RawRecord) };
       case 'owner_dead':
-        return { is: 'evidence', evidence: { from: 'owner_dead' }, record: this.#record(id, hashIn(listIn(third))) };
+        return { is: 'evidence', evidence: { from: 'owner_dead' }, record: this.#record(id, third as RawRecord) };
       case 'attempt_in_flight':
       case 'already_used':
       case 'budget_spent': {
@@ -192,7 +169,7 @@ export class Journal {
         return {
           is: 'evidence',
           evidence: { from: 'reference', reason: outcome, transaction, ownedBy },
-          record: this.#record(id, hashIn(listIn(third))),
+          record: this.#record(id, third as RawRecord),
         };
       }
       case 'awaiting':
@@ -206,6 +183,32 @@ export class Journal {
       default:
         throw new Error(`begin.lua answered with an outcome that the journal does not know: ${outcome}`);
     }
+  }
+
+  async #tellBeginnings(ids: readonly string[]): Promise<readonly Answered<Begun>[]> {
+    const { rateLimit, timeoutMs, policy, breaker } = this.#settings;
+    const { due, rate, epoch, workers, slowed } = this.keys;
+    const heartbeat = this.keys.heartbeat(this.witness.worker);
+    const { reply, replicas, wanted } = await this.#written(
+      beginScript,
+      [due, rate, heartbeat, epoch, workers, this.keys.breaker, slowed, ...ids.map((id) => this.keys.record(id))],
+      [
+        this.keys.prefix,
+        this.witness.worker,
+        SEND_WITHIN_MS,
+        timeoutMs + IN_FLIGHT_GRACE_MS,
+        rateLimit.max,
+        rateLimit.perMs,
+        policy.maxAttempts,
+        HEARTBEAT_LIFE_MS,
+        this.witness.toldServer ?? '',
+        breaker?.enabled ? breaker.rampMs : '',
+        ...ids.flatMap((id) => [id, newAttemptToken()]),
+      ],
+    );
+    return answersIn<BeginReply>(reply).map((answer) =>
+      answer instanceof Error ? answer : { reply: answer, replicas, wanted },
+    );
   }
 
   /**
@@ -243,7 +246,7 @@ export class Journal {
       [max, perMs, graceMs, heldByBreaker ? '1' : ''],
     )) as [string, number, unknown];
     this.witness.sawClock(now);
-    if (outcome === 'ask') return { is: 'ask', record: this.#record(id, hashIn(listIn(third))), askedAt: now };
+    if (outcome === 'ask') return { is: 'ask', record: this.#record(id, JSON.parse(String(third))), askedAt: now };
     if (outcome === 'idle') return { is: 'idle' };
     return { is: 'later', at: Number(third) };
   }
@@ -356,22 +359,14 @@ export class Journal {
       const sealedDetails = await this.#sealed(verdict, before, seal);
       const change = changeOf(verdict, before, situation, evidence, facts, { ...this.#settings, sealedDetails });
       const snapshot = change.publish === '' ? null : snapshotOf(change, before);
-      const [applied, now, current, ...ofBreaker] = (await applyScript.run(
-        this.#redis,
-        [
+      const [applied, now, current, ...ofBreaker] = await this.#applications.ask({
+        application: applicationOf(change, before, snapshot),
+        keys: [
           this.keys.record(before.id),
-          this.keys.due,
-          this.keys.outbox,
           this.keys.transaction(before.reference),
-          this.keys.awaiting,
-          this.keys.review,
-          this.keys.epoch,
-          this.keys.breaker,
-          this.keys.breakerOutcomes,
           evidence.from === 'inquiry' ? this.keys.inquirySlowed : this.keys.slowed,
         ],
-        argumentsOf(change, before, snapshot, this.witness.worker),
-      )) as [number, number, unknown, ...unknown[]];
+      });
       this.witness.sawClock(now);
       if (applied === RECOVERING) return { verdict: null, before, published: null, heard: null };
       if (applied === APPLIED) {
@@ -385,7 +380,7 @@ export class Journal {
             : readHeard(change.health, codeIn(evidence, facts), now, before.state, ofBreaker);
         return { verdict, before, published, heard };
       }
-      const moved = readRecord(before.id, this.#settings.partition, hashIn(listIn(current)));
+      const moved = readRecord(before.id, this.#settings.partition, current as RawRecord);
       if (ofKnownAttempt && !writtenBack && (moved === null || moved.attempts < record.attempts)) {
         // The server has lost the beginning of this very attempt: it is written back before its outcome is. Once: what
         // is final by now stays as it is, and the outcome is compared with it.
@@ -403,6 +398,21 @@ export class Journal {
         throw new RecordError(before.id, 'revision', 'a number as scripts write it');
       before = moved;
     }
+  }
+
+  async #tellApplications(all: readonly Applying[]): Promise<readonly Answered<AppliedReply>[]> {
+    const { due, outbox, awaiting, review, epoch, breaker, breakerOutcomes } = this.keys;
+    const reply = await applyScript.run(
+      this.#redis,
+      [due, outbox, awaiting, review, epoch, breaker, breakerOutcomes, ...all.flatMap(({ keys }) => keys)],
+      [
+        this.witness.worker,
+        OUTCOMES_KEPT,
+        this.#settings.breaker?.windowMs ?? 1,
+        jsonFor(all.map(({ application }) => application)),
+      ],
+    );
+    return answersIn<AppliedReply>(reply);
   }
 
   /** Null when there are none, or when they cannot be sealed: the answer counts, what it told besides may be missing. */
@@ -450,6 +460,23 @@ export class Journal {
     return record;
   }
 }
+
+/** What begin.lua says of one, and how far replicas have it. */
+interface Begun {
+  readonly reply: BeginReply;
+  readonly replicas: number;
+  readonly wanted: number;
+}
+
+type BeginReply = readonly [outcome: string, now: number, third?: unknown, fourth?: unknown];
+
+/** A change on its way to apply.lua. */
+interface Applying {
+  readonly application: Application;
+  readonly keys: readonly [record: string, transaction: string, slowed: string];
+}
+
+type AppliedReply = readonly [applied: number, now: number, current: unknown, ...ofBreaker: unknown[]];
 
 function publishedAs(
   type: string,

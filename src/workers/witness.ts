@@ -5,10 +5,10 @@
  */
 import type { EventBus } from '../events.ts';
 import { namesOf, type PartitionKeys } from '../producers/job.ts';
-import type { State, VerificationRecord } from '../producers/record.ts';
+import type { RawRecord, State, VerificationRecord } from '../producers/record.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { WantedReplicas } from '../redis/replication.ts';
-import { hashIn, Script } from '../redis/script.ts';
+import { Script } from '../redis/script.ts';
 import type { Verdict } from './decide.ts';
 
 /** A worker whose heartbeat is older than this is dead to the others; its attempts become unknown, never sent again. */
@@ -51,7 +51,7 @@ export type Beat =
 /** An attempt of this process that the journal might come to forget. */
 export interface Known {
   /** The record as begin handed it out. */
-  readonly fields: readonly string[];
+  readonly fields: RawRecord;
   readonly attempts: number;
   /** When its outcome was written, on the monotonic clock; null while it is under way. */
   settledAt: number | null;
@@ -151,8 +151,14 @@ export class Witness {
   }
 
   /** As begin handed it out. */
-  remember(id: string, fields: readonly string[], attempts: number): void {
-    this.#known.set(id, { fields, attempts, settledAt: null, verdict: null, settleAgain: null });
+  remember(id: string, fields: RawRecord): void {
+    this.#known.set(id, {
+      fields,
+      attempts: Number(fields.attempts ?? 0),
+      settledAt: null,
+      verdict: null,
+      settleAgain: null,
+    });
   }
 
   /** The attempt that this record is in the middle of, if it is this process's own. */
@@ -181,11 +187,11 @@ export class Witness {
 
   /** The beginning of one attempt, where the server has lost it. */
   async writeBack(id: string, { fields, settledAt }: Known): Promise<Found> {
-    const reference = hashIn(fields).reference ?? '';
+    const reference = fields.reference ?? '';
     const [wasLost, is] = (await assertScript.run(
       this.#redis,
       [this.#keys.record(id), this.#keys.due, this.#keys.transaction(reference)],
-      [id, String(this.now() + HEARTBEAT_LIFE_MS), settledAt === null ? '0' : '1', ...fields],
+      [id, String(this.now() + HEARTBEAT_LIFE_MS), settledAt === null ? '0' : '1', ...Object.entries(fields).flat()],
     )) as [number, Found['is']];
     return { wasLost: wasLost === 1, is };
   }

@@ -38,8 +38,8 @@ interface Mutant {
 
 const STALE = 'if isAnother then';
 const REFUSED = 'if refuse then';
-const OTHER_SERVER = `elseif epoch ~= server then return { 'recovering', now } end`;
-const OWNER_DEAD = `return { 'owner_dead', now, wholeRecord() }`;
+const OTHER_SERVER = `if isRecovering then return { 'recovering', now } end`;
+const OWNER_DEAD = `return { 'owner_dead', now, record }`;
 
 const mutants: readonly Mutant[] = [
   {
@@ -64,7 +64,7 @@ const mutants: readonly Mutant[] = [
     model: callback,
     depth: 4,
     caughtBy: ['final'],
-    scripts: [[STALE, `if isAnother and redis.call('HGET', KEYS[1], 'state') ~= 'settled' then`]],
+    scripts: [[STALE, `if isAnother and redis.call('HGET', record, 'state') ~= 'settled' then`]],
     policy: (right) => (evidence, situation, policy) => {
       if (situation.state !== 'settled') return right(evidence, situation, policy);
       const verdict = right(evidence, { ...situation, state: 'awaiting', overtaken: false }, policy);
@@ -83,7 +83,7 @@ const mutants: readonly Mutant[] = [
     model: rollback('same'),
     depth: 5,
     caughtBy: ['once'],
-    scripts: [[OTHER_SERVER, 'end']],
+    scripts: [[OTHER_SERVER, '']],
   },
   {
     name: 'e: an early proof of no payment is believed',
@@ -107,7 +107,7 @@ const mutants: readonly Mutant[] = [
     model: inquiry,
     depth: 4,
     caughtBy: ['budget'],
-    scripts: [[`if ARGV[13] ~= '0' then`, 'if false then']],
+    scripts: [[`if change.refund > 0 then`, 'if false then']],
   },
   {
     name: 'h: the sealed code stays',
@@ -116,8 +116,8 @@ const mutants: readonly Mutant[] = [
     caughtBy: ['code'],
     scripts: [
       [
-        `if #clear > 0 then redis.call('HDEL', KEYS[1], unpack(clear)) end`,
-        `for _, field in ipairs(clear) do if field ~= 'code' then redis.call('HDEL', KEYS[1], field) end end`,
+        `if #change.clear > 0 then redis.call('HDEL', record, unpack(change.clear)) end`,
+        `for _, field in ipairs(change.clear) do if field ~= 'code' then redis.call('HDEL', record, field) end end`,
       ],
     ],
   },
@@ -126,14 +126,19 @@ const mutants: readonly Mutant[] = [
     model: inquiry,
     depth: 4,
     caughtBy: ['nextStep'],
-    scripts: [[`elseif ARGV[4] ~= '-1' then redis.call('ZADD', KEYS[2], ARGV[4], id) end`, 'end']],
+    scripts: [[`elseif change.due ~= 'as it is' then redis.call('ZADD', KEYS[1], change.due, id) end`, 'end']],
   },
   {
     name: 'j: a result is said and not counted',
     model: inquiry,
     depth: 4,
     caughtBy: ['sequence'],
-    scripts: [[`ARGV[10], unpack(set))`, `ARGV[10], unpack(set)) redis.call('HSET', KEYS[1], 'sequence', 0)`]],
+    scripts: [
+      [
+        `redis.call('HSET', record, unpack(set))`,
+        `redis.call('HSET', record, unpack(set)) redis.call('HSET', record, 'sequence', 0)`,
+      ],
+    ],
   },
   {
     name: 'k: a payment proved after a final no is passed over',

@@ -1,8 +1,8 @@
 /** One event: a state is put into Redis, the production code does what it does, and what stands there then is judged. */
 
 import { EventBus } from '../../src/events.ts';
+import { newRecords } from '../../src/producers/accept.ts';
 import type { VerificationRecord } from '../../src/producers/record.ts';
-import { Script } from '../../src/redis/script.ts';
 import { conclude } from '../../src/workers/attempt.ts';
 import type { Facts } from '../../src/workers/change.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
@@ -44,8 +44,6 @@ const BREAKER = {
   ...{ enabled: true, failures: 1_000, share: 1, windowMs: 60_000, openMs: 5_000, maxOpenMs: 60_000, rampMs: 1_000 },
 };
 const SERVERS = ['aa:00', 'bb:11'] as const;
-
-const acceptScript = Script.fromFiles(new URL('../../src/producers/accept.lua', import.meta.url));
 
 /** The production witness, by the clock of the model, and with a memory that can be rebuilt. */
 class ModelWitness extends Witness {
@@ -367,7 +365,7 @@ class Step {
   }
 
   async accept(of: Of, code: string): Promise<void> {
-    const { keys, ids, seam } = this.#lane;
+    const { partition, ids, seam } = this.#lane;
     const fields = {
       v: '1',
       operation: 'verify',
@@ -379,9 +377,7 @@ class Step {
       claim: '{idem-shop}:claim',
     };
     const id = ids[of];
-    const args = [id, LIFETIME_MS, '', 5_000, 3_600_000, ...Object.entries(fields).flat()];
-    const found = keys.ofReference('shop', REFERENCE);
-    await acceptScript.run(seam.connection, [keys.record(id), keys.due, found], args);
+    await newRecords(seam.connection, partition).ask({ id, lifetimeMs: LIFETIME_MS, expiresAt: null, fields });
     const { codes } = this.#state.oracle;
     this.#change({ oracle: { ...this.#state.oracle, codes: of === 0 ? [code, codes[1]] : [codes[0], code] } });
   }

@@ -139,14 +139,14 @@ describe('the right to send', () => {
   test('is told again to the one who holds it: an asking may be repeated when its answer was lost with the connection', async () => {
     const script = Script.fromFiles(
       new URL('../../src/redis/server.lua', import.meta.url),
+      new URL('../../src/redis/each.lua', import.meta.url),
       new URL('../../src/workers/begin.lua', import.meta.url),
     );
     const id = await seed(redis);
-    const ask = async (token: string): Promise<unknown[]> =>
-      (await script.run(
+    const ask = async (token: string): Promise<unknown[]> => {
+      const reply = await script.run(
         redis,
         [
-          keys.record(id),
           keys.due,
           keys.rate,
           keys.heartbeat('me'),
@@ -154,9 +154,12 @@ describe('the right to send', () => {
           keys.workers,
           keys.breaker,
           keys.slowed,
+          keys.record(id),
         ],
-        [keys.prefix, id, token, 'me', 4_000, 12_000, 10, 1_000, 3, 6_000, '', ''],
-      )) as unknown[];
+        [keys.prefix, 'me', 4_000, 12_000, 10, 1_000, 3, 6_000, '', '', id, token],
+      );
+      return JSON.parse(String(reply))[0];
+    };
     const first = await ask('mine');
     const second = await ask('mine');
     expect([first[0], second[0]]).toEqual(['begun', 'begun']);

@@ -2,10 +2,10 @@
 import { randomUUID } from 'node:crypto';
 import { expect } from 'vitest';
 import { EventBus } from '../../src/events.ts';
+import { newRecords } from '../../src/producers/accept.ts';
 import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
 import { readRecord, type VerificationRecord } from '../../src/producers/record.ts';
 import type { RedisConnection } from '../../src/redis/connections.ts';
-import { Script } from '../../src/redis/script.ts';
 import { Journal, type JournalSettings } from '../../src/workers/journal.ts';
 import { Witness } from '../../src/workers/witness.ts';
 
@@ -89,8 +89,6 @@ export interface Seed {
   readonly partition?: string;
 }
 
-const acceptScript = Script.fromFiles(new URL('../../src/producers/accept.lua', import.meta.url));
-
 /** A queued verification as acceptance writes it, without a job and with something sealed that nobody opens. */
 export async function seed(redis: RedisConnection, given: Seed = {}): Promise<string> {
   const {
@@ -100,7 +98,6 @@ export async function seed(redis: RedisConnection, given: Seed = {}): Promise<st
     operation = 'verify',
     partition = 'cepta',
   } = given;
-  const keys = partitionKeys(partition);
   const id = newVerificationId(partition);
   const fields = {
     v: '1',
@@ -112,10 +109,6 @@ export async function seed(redis: RedisConnection, given: Seed = {}): Promise<st
     codePrint,
     claim: '{idem-shop}:claim',
   };
-  await acceptScript.run(
-    redis,
-    [keys.record(id), keys.due, keys.ofReference('shop', reference)],
-    [id, lifetimeMs, '', 5_000, 3_600_000, ...Object.entries(fields).flat()],
-  );
+  await newRecords(redis, partition).ask({ id, lifetimeMs, expiresAt: null, fields });
   return id;
 }

@@ -1,0 +1,104 @@
+/**
+ * What is asked of one script in one turn of the event loop goes to Redis as one command: under load a command costs both
+ * sides more than most of what it asks for, and much of what a script looks at is the same for all of them. Each is answered
+ * by itself.
+ */
+
+import { whenTurnEnds } from './turn.ts';
+
+/** Measured: more of them cost Redis no less, and keep it from others meanwhile. */
+const AT_MOST = 16;
+
+/** An answer, or why there is none. */
+export type Answered<Answer> = Answer | Error;
+
+interface Asked<Item, Answer> {
+  readonly item: Item;
+  resolve(answer: Answer): void;
+  reject(error: Error): void;
+}
+
+export class Together<Item, Answer> {
+  readonly #tell: (items: readonly Item[]) => Promise<readonly Answered<Answer>[]>;
+  #asked: Asked<Item, Answer>[] = [];
+  #left: Promise<void> = Promise.resolve();
+
+  /** `tell` sends before it waits for anything, and answers in the order of the items. */
+  constructor(tell: (items: readonly Item[]) => Promise<readonly Answered<Answer>[]>) {
+    this.#tell = tell;
+  }
+
+  async ask(item: Item): Promise<Answer> {
+    return await new Promise((resolve, reject) => {
+      if (this.#asked.push({ item, resolve, reject }) > 1) return;
+      this.#left = new Promise((hasLeft) => {
+        whenTurnEnds(() => {
+          this.#send();
+          hasLeft();
+        });
+      });
+    });
+  }
+
+  /** All that was asked so far is on its way: what is sent now comes behind it. */
+  get left(): Promise<void> {
+    return this.#left;
+  }
+
+  #send(): void {
+    const asked = this.#asked;
+    this.#asked = [];
+    for (let from = 0; from < asked.length; from += AT_MOST) void this.#sendSome(asked.slice(from, from + AT_MOST));
+  }
+
+  async #sendSome(asked: readonly Asked<Item, Answer>[]): Promise<void> {
+    try {
+      const answers = await this.#tell(asked.map(({ item }) => item));
+      for (const [index, { resolve, reject }] of asked.entries()) {
+        const answer = answers[index] ?? new Error('the script has no answer for it');
+        if (answer instanceof Error) reject(answer);
+        else resolve(answer);
+      }
+    } catch (error) {
+      for (const { reject } of asked) reject(error as Error);
+    }
+  }
+}
+
+const shared = new WeakMap<object, Map<string, unknown>>();
+
+/** One for each name, for as long as its owner lives: who asks under the same name asks together. */
+export function togetherOf<Item, Answer>(
+  owner: object,
+  name: string,
+  tell: (items: readonly Item[]) => Promise<readonly Answered<Answer>[]>,
+): Together<Item, Answer> {
+  const ofOwner = shared.get(owner) ?? new Map<string, unknown>();
+  shared.set(owner, ofOwner);
+  const known = ofOwner.get(name) as Together<Item, Answer> | undefined;
+  if (known) return known;
+  const together = new Together(tell);
+  ofOwner.set(name, together);
+  return together;
+}
+
+/** What a script has said by `each` of each.lua. */
+export function answersIn<Answer>(reply: unknown): Answered<Answer>[] {
+  return (JSON.parse(String(reply)) as (Answer | { readonly err: string })[]).map((answer) =>
+    isRefusal(answer) ? Object.assign(new Error(answer.err), { name: 'ReplyError' }) : answer,
+  );
+}
+
+function isRefusal(answer: unknown): answer is { readonly err: string } {
+  return typeof answer === 'object' && answer !== null && 'err' in answer;
+}
+
+/**
+ * For a script that reads it by cjson, which knows no half of a surrogate pair: what is no text of Unicode becomes it, as
+ * it does in every other argument of a command.
+ */
+export function jsonFor(items: unknown): string {
+  const text = JSON.stringify(items);
+  if (!text.includes('\\ud')) return text;
+  return JSON.stringify(items, (_, value) => (typeof value === 'string' ? Buffer.from(value).toString() : value));
+}
