@@ -2,8 +2,9 @@
 -- ended by now: then the end of the claim is set already.
 -- KEYS: claims of one client
 for _, claim in ipairs(KEYS) do
-  if redis.call('EXISTS', claim) == 1 then
+  local known = redis.call('HMGET', claim, 'id', 'ended')
+  if known[1] then
     redis.call('HSET', claim, 'done', '1')
-    if redis.call('HEXISTS', claim, 'ended') == 0 then redis.call('PERSIST', claim) end
+    if not known[2] then redis.call('PERSIST', claim) end
   end
 end

@@ -124,6 +124,7 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
   const held = new Held({ redis, waitReplicas, waitMs, onError });
   const sealer = Sealer.create(keySet, { reuseEphemeralKey: options.reuseEphemeralKey });
   sealer.catch(() => {}); // told by the first enqueue
+  const events = new EventBus(); // nobody listens
   let closing: Promise<void> | null = null;
 
   async function enqueue(body: unknown, { idempotencyKey, traceparent }: EnqueueOptions): Promise<Enqueued> {
@@ -134,7 +135,7 @@ export function producerOf(options: ProducerOptions, connect: typeof connectRedi
     const accepting = acceptParsed(client, idempotencyKey, json, request, {
       redis,
       sealer: await sealer,
-      events: new EventBus(),
+      events,
       partitions,
       queue: queues.queue,
       held,

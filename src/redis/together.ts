@@ -22,6 +22,8 @@ export class Together<Item, Answer> {
   readonly #tell: (items: readonly Item[]) => Promise<readonly Answered<Answer>[]>;
   #asked: Asked<Item, Answer>[] = [];
   #left: Promise<void> = Promise.resolve();
+  #hasLeft = (): void => {};
+  #isEndAwaited = false;
 
   /** `tell` sends before it waits for anything, and answers in the order of the items. */
   constructor(tell: (items: readonly Item[]) => Promise<readonly Answered<Answer>[]>) {
@@ -30,25 +32,33 @@ export class Together<Item, Answer> {
 
   async ask(item: Item): Promise<Answer> {
     return await new Promise((resolve, reject) => {
-      if (this.#asked.push({ item, resolve, reject }) > 1) return;
-      this.#left = new Promise((hasLeft) => {
-        whenTurnEnds(() => {
-          this.#send();
-          hasLeft();
-        });
-      });
+      if (this.#asked.length === 0) this.#gather();
+      if (this.#asked.push({ item, resolve, reject }) === AT_MOST) this.#send();
     });
   }
 
-  /** All that was asked so far is on its way: what is sent now comes behind it. */
+  /** What was asked last is on its way: what is sent now comes behind it. */
   get left(): Promise<void> {
     return this.#left;
+  }
+
+  #gather(): void {
+    this.#left = new Promise((hasLeft) => {
+      this.#hasLeft = hasLeft;
+    });
+    if (this.#isEndAwaited) return;
+    this.#isEndAwaited = true;
+    whenTurnEnds(() => {
+      this.#isEndAwaited = false;
+      if (this.#asked.length > 0) this.#send();
+    });
   }
 
   #send(): void {
     const asked = this.#asked;
     this.#asked = [];
-    for (let from = 0; from < asked.length; from += AT_MOST) void this.#sendSome(asked.slice(from, from + AT_MOST));
+    void this.#sendSome(asked);
+    this.#hasLeft();
   }
 
   async #sendSome(asked: readonly Asked<Item, Answer>[]): Promise<void> {
