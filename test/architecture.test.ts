@@ -36,7 +36,17 @@ const ROOMS: Record<string, Room> = {
     because: 'a provider is pure functions over its wire; whoever sends, retries and records is behind it',
   },
   producers: {
-    knows: ['bullmq', 'providers', 'secret', 'events', 'time-limit', 'redis/script', 'redis/cluster', 'redis/held'],
+    knows: [
+      'bullmq',
+      'providers',
+      'secret',
+      'events',
+      'time-limit',
+      'redis/script',
+      'redis/together',
+      'redis/cluster',
+      'redis/held',
+    ],
     knowsTypesOf: ['redis'],
     because: 'a verification is put in without knowing who carries it out: the producers run where no worker is',
   },

@@ -146,10 +146,12 @@ function scriptNames(): ReadonlyMap<string, string> {
   }
   const source = fileURLToPath(new URL('../../src/', import.meta.url));
   const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.lua'));
-  const shared = readFileSync(join(source, 'redis/server.lua'), 'utf8');
+  const textOf = (file: string): string => readFileSync(join(source, file), 'utf8');
+  const [server, each] = [textOf('redis/server.lua'), textOf('redis/each.lua')];
   for (const file of files) {
-    const text = readFileSync(join(source, file), 'utf8');
-    for (const whole of [text, `${shared}\n${text}`]) names.set(hash(whole), `this project's ${file}`);
+    for (const shared of [[], [server], [each], [server, each]]) {
+      names.set(hash([...shared, textOf(file)].join('\n')), `this project's ${file}`);
+    }
   }
   return names;
 }

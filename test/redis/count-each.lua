@@ -1,0 +1,1 @@
+return each(#KEYS, function(index) return redis.call('INCR', KEYS[index]) end)
