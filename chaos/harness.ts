@@ -59,11 +59,13 @@ export async function untilSettled(
 ): Promise<void> {
   const giveUpAt = performance.now() + SETTLE_WITHIN_MS;
   await inBatches(load.enquiries, 50, async (enquiry) => await load.insist(enquiry, giveUpAt));
-  let waiting: readonly Enquiry[] = load.enquiries;
-  while (!signal.aborted) {
-    await inBatches(waiting, 50, async (enquiry) => void (await load.look(enquiry)));
+  for (;;) {
+    if (signal.aborted) return;
+    // Who has a reason to wait now may have none in a moment, when the provider has ended what it was about.
+    const open = load.enquiries.filter(({ resource }) => !resource?.final);
+    await inBatches(open, 50, async (enquiry) => void (await load.look(enquiry)));
     const booksFor = booksByTransaction(world.ledger());
-    waiting = waiting.filter((enquiry) => {
+    const waiting = open.filter((enquiry) => {
       if (enquiry.resource === null) return true;
       const one = caseOf(enquiry);
       return impatience(one, booksFor(one)) !== null;

@@ -448,17 +448,13 @@ function copyOfTheBuild(folder: string, mutant: Mutant | null): string {
 
 /** The mutant that the judge must condemn: whoever asks may send, whatever was sent before. */
 export function withoutBegin(script: string): string {
-  const cuts: [from: string, to: string][] = [
-    ["if state == 'awaiting' then", 'local deadline = '],
-    ['    if refuse then', '-- Exact sliding window'],
-  ];
-  let mutated = script;
-  for (const [from, to] of cuts) {
-    const start = mutated.indexOf(from);
-    const end = mutated.indexOf(to, start);
-    if (start < 0 || end < 0) throw new Error(`begin.lua has changed: the mutant does not find "${from}" … "${to}"`);
-    const kept = from.includes('refuse') ? 'end\n\n' : '';
-    mutated = mutated.slice(0, start) + kept + mutated.slice(end);
-  }
-  return mutated;
+  const found = (text: string, from = 0): number => {
+    const at = script.indexOf(text, from);
+    if (at < 0) throw new Error(`begin.lua has changed: the mutant does not find "${text}"`);
+    return at;
+  };
+  const looks = found("if state == 'awaiting' then");
+  const goesOn = found('local deadline = ', looks);
+  const refuses = found('if refuse then', goesOn);
+  return `${script.slice(0, looks)}${script.slice(goesOn, refuses)}if false then${script.slice(refuses + 'if refuse then'.length)}`;
 }
