@@ -59,8 +59,7 @@ export async function untilSettled(
 ): Promise<void> {
   const giveUpAt = performance.now() + SETTLE_WITHIN_MS;
   await inBatches(load.enquiries, 50, async (enquiry) => await load.insist(enquiry, giveUpAt));
-  for (;;) {
-    if (signal.aborted) return;
+  while (!signal.aborted) {
     // Who has a reason to wait now may have none in a moment, when the provider has ended what it was about.
     const open = load.enquiries.filter(({ resource }) => !resource?.final);
     await inBatches(open, 50, async (enquiry) => void (await load.look(enquiry)));

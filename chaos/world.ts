@@ -453,8 +453,8 @@ export function withoutBegin(script: string): string {
     if (at < 0) throw new Error(`begin.lua has changed: the mutant does not find "${text}"`);
     return at;
   };
-  const looks = found("if state == 'awaiting' then");
-  const goesOn = found('local deadline = ', looks);
-  const refuses = found('if refuse then', goesOn);
-  return `${script.slice(0, looks)}${script.slice(goesOn, refuses)}if false then${script.slice(refuses + 'if refuse then'.length)}`;
+  const from = found("if state == 'awaiting' then");
+  const to = found('local deadline = ', from);
+  found('if refuse then', to);
+  return `${script.slice(0, from)}${script.slice(to)}`.replace('if refuse then', 'if false then');
 }

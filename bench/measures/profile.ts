@@ -147,10 +147,13 @@ function scriptNames(): ReadonlyMap<string, string> {
   const source = fileURLToPath(new URL('../../src/', import.meta.url));
   const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.lua'));
   const textOf = (file: string): string => readFileSync(join(source, file), 'utf8');
-  const [server, each] = [textOf('redis/server.lua'), textOf('redis/each.lua')];
+  // Each module puts before its script what it shares: every choice of them, in their order.
+  const choices = ['server', 'hash', 'each']
+    .map((name) => textOf(`redis/${name}.lua`))
+    .reduce<string[][]>((known, text) => known.flatMap((choice) => [choice, [...choice, text]]), [[]]);
   for (const file of files) {
-    for (const shared of [[], [server], [each], [server, each]]) {
-      names.set(hash([...shared, textOf(file)].join('\n')), `this project's ${file}`);
+    for (const choice of choices) {
+      names.set(hash([...choice, textOf(file)].join('\n')), `this project's ${file}`);
     }
   }
   return names;

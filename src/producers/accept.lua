@@ -3,7 +3,7 @@
 -- KEYS: 1 due set, 2.. of each: its record, and the ids of the client's verifications of its transaction
 -- ARGV: 1 ms until a job must have been seen, 2 ms for which a verification is found by its reference,
 --       3 the verifications, as JSON: { id, otp lifetime in ms, deadline in Unix ms or 0, fields of the record }
--- Returns for each { now, deadline }, or nothing when its record exists
+-- Returns for each { now, deadline }, or false when its record exists
 local OWN_KEYS = 2
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -12,17 +12,14 @@ local verifications = cjson.decode(ARGV[3])
 return each(#verifications, function(index)
   local id, lifetime, deadline, fields = unpack(verifications[index])
   local record, ofReference = KEYS[OWN_KEYS + 2 * index - 2], KEYS[OWN_KEYS + 2 * index - 1]
-  if redis.call('EXISTS', record) == 1 then return {} end
+  if redis.call('EXISTS', record) == 1 then return false end
 
   if deadline == 0 then deadline = now + lifetime end
   local set = {
     'state', 'queued', 'revision', '1', 'sequence', '0', 'createdAt', at, 'updatedAt', at,
     'expiresAt', string.format('%.0f', deadline), 'history', '{"at":' .. at .. ',"event":"accepted"}\n',
   }
-  for field, value in pairs(fields) do
-    set[#set + 1] = field
-    set[#set + 1] = value
-  end
+  addFields(set, fields)
   redis.call('HSET', record, unpack(set))
   redis.call('ZADD', KEYS[1], math.min(deadline, now + tonumber(ARGV[1])), id)
   redis.call('ZADD', ofReference, '0', id)

@@ -66,6 +66,7 @@ export interface AcceptDependencies {
 const FOUND_BY_REFERENCE_MS = 7 * 24 * 3600 * 1_000;
 
 const acceptScript = Script.fromFiles(
+  new URL('../redis/hash.lua', import.meta.url),
   new URL('../redis/each.lua', import.meta.url),
   new URL('./accept.lua', import.meta.url),
 );
@@ -239,15 +240,16 @@ async function journal(
   // would be there before its record, and that is a job of nothing.
   await (accepting.has(deps.redis) ? records.left : journaling);
   const adding = deps.queue(partition).add(operation, { v: 1, id }, { ...VERIFICATION_JOB_OPTIONS, jobId: id });
-  const [[now, expiresAt]] = await Promise.all([journaling, adding]);
+  const [times] = await Promise.all([journaling, adding]);
   markAccepting(deps.redis);
   await deps.held?.demand([record(id)]);
   await claimDone({ key: claim, client }, deps.redis);
-  if (now === undefined) return null;
+  if (times === false) return null;
+  const [now, expiresAt] = times;
   const traceparent = draft.head.traceparent ?? null;
   deps.events.emit('verification:accepted', { id, traceparent, partition, operation });
-  const times = { createdAt: String(now), updatedAt: String(now), expiresAt: String(expiresAt) };
-  return readRecord(id, partition, { ...fields, ...times, state: 'queued', revision: '1' });
+  const ofNow = { createdAt: String(now), updatedAt: String(now), expiresAt: String(expiresAt) };
+  return readRecord(id, partition, { ...fields, ...ofNow, state: 'queued', revision: '1' });
 }
 
 /** A record as acceptance creates it. */
@@ -260,8 +262,8 @@ export interface NewRecord {
   readonly fields: Readonly<Record<string, string>> & { readonly client: string; readonly reference: string };
 }
 
-/** By the clock of Redis, in Unix ms; nothing where the record is there already. */
-type Times = readonly [now: number, expiresAt: number] | readonly [];
+/** By the clock of Redis, in Unix ms; false where the record is there already. */
+type Times = readonly [now: number, expiresAt: number] | false;
 
 /** Where records of a partition are created, over one connection. */
 export function newRecords(redis: RedisConnection, partition: string): Together<NewRecord, Times> {
@@ -270,10 +272,7 @@ export function newRecords(redis: RedisConnection, partition: string): Together<
     const keys = all.flatMap(({ id, fields }) => [record(id), ofReference(fields.client, fields.reference)]);
     const items = all.map(({ id, lifetimeMs, expiresAt, fields }) => [id, lifetimeMs, expiresAt ?? 0, fields]);
     const args = [JOB_SEEN_WITHIN_MS, FOUND_BY_REFERENCE_MS, jsonFor(items)];
-    // An empty list is an empty object in Redis's JSON.
-    return answersIn<Times>(await acceptScript.run(redis, [due, ...keys], args)).map((times) =>
-      times instanceof Error || Array.isArray(times) ? times : [],
-    );
+    return answersIn(await acceptScript.run(redis, [due, ...keys], args));
   });
 }
 

@@ -11,7 +11,7 @@ local OWN_KEYS = 8
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- What a change may find has been lost, with another server than the one that the journal was last whole on.
+-- Another server than the one this journal was last whole on may have lost what a change believes: see beat.lua.
 local recovering = nil
 local function isRecovering()
   if recovering == nil then
@@ -21,16 +21,15 @@ local function isRecovering()
   return recovering
 end
 
-local function applyToTransaction(key, id, change, keptMs)
+local function applyToTransaction(key, id, change, retentionMs)
   if change.forget then
     redis.call('DEL', key)
     return
   end
-  local set, gone, known = {}, {}, {}
-  for field, value in pairs(change.set) do
-    set[#set + 1] = field
-    set[#set + 1] = value
-  end
+  local set, gone = {}, {}
+  addFields(set, change.set)
+  local known, fields = {}, {}
+  if change.hold or change.release then known, fields = hashAt(key) end
   local function put(field, value)
     known[field] = value
     set[#set + 1] = field
@@ -41,8 +40,6 @@ local function applyToTransaction(key, id, change, keptMs)
     gone[#gone + 1] = field
   end
 
-  local fields = (change.hold or change.release) and redis.call('HGETALL', key) or {}
-  for index = 1, #fields, 2 do known[fields[index]] = fields[index + 1] end
   if change.hold then
     -- Somebody else may have it in hand already: then this one is next, and no third one comes between.
     if not known.holder then
@@ -75,7 +72,7 @@ local function applyToTransaction(key, id, change, keptMs)
   if #set > 0 then redis.call('HSET', key, unpack(set)) end
   if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
   -- What nobody holds ends in time, also where a code sent anew had it forgotten and this change has made it again.
-  if change.release and not known.holder then redis.call('PEXPIRE', key, keptMs) end
+  if change.release and not known.holder then redis.call('PEXPIRE', key, retentionMs) end
 end
 
 local changes = cjson.decode(ARGV[4])
@@ -87,30 +84,26 @@ return each(#changes, function(index)
   local found = redis.call('HMGET', record, 'revision', 'history', 'updatedAt')
   local isAnother = not found[1] or found[1] .. ' ' .. (found[3] or '') ~= change.version
   if isAnother then
-    local fields, current = redis.call('HGETALL', record), {}
-    for field = 1, #fields, 2 do current[fields[field]] = fields[field + 1] end
+    local current = hashAt(record)
     return { 0, now, current }
   end
   if change.fenced and isRecovering() then return { 2, now } end
 
   local set = { 'updatedAt', string.format('%.0f', now), 'history', (found[2] or '') .. change.history }
-  for field, value in pairs(change.set) do
-    set[#set + 1] = field
-    set[#set + 1] = value
-  end
+  addFields(set, change.set)
   redis.call('HSET', record, unpack(set))
   if #change.clear > 0 then redis.call('HDEL', record, unpack(change.clear)) end
-  if change.ends then redis.call('PEXPIRE', record, change.keptMs) end
+  if change.ends then redis.call('PEXPIRE', record, change.retentionMs) end
 
-  if change.due == 'none' then redis.call('ZREM', KEYS[1], id)
-  elseif change.due ~= 'as it is' then redis.call('ZADD', KEYS[1], change.due, id) end
+  if change.dueAt == 'none' then redis.call('ZREM', KEYS[1], id)
+  elseif change.dueAt ~= 'as it is' then redis.call('ZADD', KEYS[1], change.dueAt, id) end
   if change.awaiting == 'out' then redis.call('ZREM', KEYS[3], id)
   elseif change.awaiting ~= 'as it is' then redis.call('ZADD', KEYS[3], change.awaiting, id) end
   if change.review == 'in' then redis.call('ZADD', KEYS[4], 'NX', now, id)
   elseif change.review == 'out' then redis.call('ZREM', KEYS[4], id) end
 
   local ofTransaction = change.transaction
-  if ofTransaction then applyToTransaction(transaction, id, ofTransaction, change.keptMs) end
+  if ofTransaction then applyToTransaction(transaction, id, ofTransaction, change.retentionMs) end
 
   -- The outbox carries a snapshot: by the time it is forwarded the record may have moved on.
   local entry = ''

@@ -21,6 +21,5 @@ if now - oldest < perMs then return { 'rate_limited', now, tostring(math.ceil(ol
 redis.call('LPUSH', KEYS[2], now)
 redis.call('LTRIM', KEYS[2], 0, max - 1)
 redis.call('PEXPIRE', KEYS[2], perMs * 2)
-local fields, record = redis.call('HGETALL', KEYS[1]), {}
-for index = 1, #fields, 2 do record[fields[index]] = fields[index + 1] end
+local record = hashAt(KEYS[1])
 return { 'ask', now, cjson.encode(record) }

@@ -38,6 +38,7 @@ end
 local slowedUntil = tonumber(redis.call('GET', KEYS[7]) or '0')
 local hasBreaker = ARGV[10] ~= ''
 local breaker = hasBreaker and redis.call('HMGET', KEYS[6], 'state', 'until', 'trial', 'trialUntil', 'since') or {}
+-- Closed again, the rate grows from a tenth to the whole.
 local max = limit
 local closedFor = breaker[1] == 'closed' and now - tonumber(breaker[5]) or math.huge
 if hasBreaker and closedFor < tonumber(ARGV[10]) then
@@ -60,8 +61,7 @@ return each(#KEYS - OWN_KEYS + 1, function(index)
   local id, token = ARGV[OWN_ARGS + 2 * index - 2], ARGV[OWN_ARGS + 2 * index - 1]
   if isRecovering then return { 'recovering', now } end
 
-  local fields, record = redis.call('HGETALL', key), {}
-  for at = 1, #fields, 2 do record[fields[at]] = fields[at + 1] end
+  local record = hashAt(key)
   local state, codePrint = record.state, record.codePrint
   if not state then return { 'missing', now } end
   -- Who does not know its words must not change it, whatever they seem to say.
@@ -107,7 +107,7 @@ return each(#KEYS - OWN_KEYS + 1, function(index)
   -- The provider has said to come later: that holds for every process, whatever BullMQ's gate lets through.
   if slowedUntil > now then return { 'rate_limited', now, slowedUntil, slowedUntil } end
 
-  -- Open, nothing passes; half open, one at a time; then the rate grows from a tenth to the whole.
+  -- Open, nothing passes; half open, one at a time.
   if breaker[1] == 'open' then return { 'held', now, math.max(tonumber(breaker[2]), now + 250) } end
   local onTrial = breaker[1] == 'half_open'
   if onTrial and breaker[3] and now < tonumber(breaker[4]) then return { 'held', now, now + 250 } end

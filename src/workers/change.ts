@@ -15,8 +15,6 @@ const INQUIRY_SEEN_WITHIN_MS = 5_000;
 const REVISIONS_PASSED_OVER = 1_000;
 /** What the history says of a code that nobody had the key for. */
 const SET_ASIDE = 'set_aside';
-/** The record's place in the due set stays as it is. */
-const DUE_UNCHANGED = -1;
 
 /** What the evidence adds to the history, in words without a customer's data. */
 export type Facts = Readonly<Record<string, string | number | boolean | null>>;
@@ -34,8 +32,8 @@ export interface ChangeSettings {
 export interface Change {
   set: Record<string, string>;
   clear: string[];
-  /** 0: nothing more is due. */
-  dueAt: number;
+  /** When something more is due; or the record's place in the due set. */
+  dueAt: number | 'none' | 'as it is';
   /** Type of the result to publish, or ''. */
   publish: string;
   retentionMs: number;
@@ -158,7 +156,7 @@ export function changeOf(
   const change: Change = {
     set: { revision: String(before.revision + 1) },
     clear: ['token', 'owner', 'notBefore'],
-    dueAt: 0,
+    dueAt: 'none',
     publish: '',
     retentionMs,
     fenced: before.state === 'queued' && evidence.from !== 'rolled_back',
@@ -193,7 +191,7 @@ export function changeOf(
       break;
     case 'note':
       change.clear = [];
-      change.dueAt = DUE_UNCHANGED;
+      change.dueAt = 'as it is';
       if (before.state !== 'settled') change.set.hinted = '1';
       break;
     case 'retry': {
@@ -304,10 +302,10 @@ export interface Application {
   readonly clear: readonly string[];
   /** A JSON line. */
   readonly history: string;
-  /** The record ends after `keptMs`. */
+  /** The record ends after `retentionMs`. */
   readonly ends: boolean;
-  readonly keptMs: number;
-  readonly due: number | 'none' | 'as it is';
+  readonly retentionMs: number;
+  readonly dueAt: Change['dueAt'];
   /** Awaiting since. */
   readonly awaiting: string | 'out' | 'as it is';
   readonly review: 'in' | 'out' | 'as it is';
@@ -329,10 +327,8 @@ export function applicationOf(change: Change, before: VerificationRecord, snapsh
   return {
     id: before.id,
     version: versionOf(before),
-    ...{ fenced, set, clear, history, health, publish, slowDownMs },
+    ...{ fenced, set, clear, history, health, publish, dueAt, retentionMs, slowDownMs },
     ends: set.final === '1',
-    keptMs: retentionMs,
-    due: dueAt === 0 ? 'none' : dueAt === DUE_UNCHANGED ? 'as it is' : dueAt,
     awaiting:
       state === 'awaiting'
         ? (set.awaitingSince ?? String(before.awaitingSince))

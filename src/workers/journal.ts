@@ -39,11 +39,15 @@ import { HEARTBEAT_LIFE_MS, type Witness, type WitnessSettings } from './witness
 /** Half of the workers' lockDuration: headers leave within it or not at all. */
 export const SEND_WITHIN_MS = 4_000;
 
-const serverFunction = new URL('../redis/server.lua', import.meta.url);
-const eachFunction = new URL('../redis/each.lua', import.meta.url);
-const beginScript = Script.fromFiles(serverFunction, eachFunction, new URL('./begin.lua', import.meta.url));
-const applyScript = Script.fromFiles(serverFunction, eachFunction, new URL('./apply.lua', import.meta.url));
-const askScript = Script.fromFiles(new URL('./ask.lua', import.meta.url));
+const hashFunctions = new URL('../redis/hash.lua', import.meta.url);
+const sharedFiles = [
+  new URL('../redis/server.lua', import.meta.url),
+  hashFunctions,
+  new URL('../redis/each.lua', import.meta.url),
+];
+const beginScript = Script.fromFiles(...sharedFiles, new URL('./begin.lua', import.meta.url));
+const applyScript = Script.fromFiles(...sharedFiles, new URL('./apply.lua', import.meta.url));
+const askScript = Script.fromFiles(hashFunctions, new URL('./ask.lua', import.meta.url));
 const keptScript = Script.fromFiles(new URL('./kept.lua', import.meta.url));
 
 /** Whoever meets a journal that is recovering comes back after this. */

@@ -126,7 +126,7 @@ const mutants: readonly Mutant[] = [
     model: inquiry,
     depth: 4,
     caughtBy: ['nextStep'],
-    scripts: [[`elseif change.due ~= 'as it is' then redis.call('ZADD', KEYS[1], change.due, id) end`, 'end']],
+    scripts: [[`elseif change.dueAt ~= 'as it is' then redis.call('ZADD', KEYS[1], change.dueAt, id) end`, 'end']],
   },
   {
     name: 'j: a result is said and not counted',

@@ -7,12 +7,11 @@ import { partitionKeys } from '../../src/producers/job.ts';
 import type { VerificationRecord } from '../../src/producers/record.ts';
 import type { Outcome } from '../../src/providers/provider.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
-import { Script } from '../../src/redis/script.ts';
 import type { Evidence } from '../../src/workers/decide.ts';
 import { type Journal, SEND_WITHIN_MS } from '../../src/workers/journal.ts';
 import { HEARTBEAT_LIFE_MS } from '../../src/workers/witness.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
-import { expectSetsToAgree, journalOf, outboxOf, seed } from './support.ts';
+import { askToBegin, expectSetsToAgree, journalOf, outboxOf, seed } from './support.ts';
 
 let server: TestRedis;
 let redis: RedisConnection;
@@ -137,29 +136,8 @@ describe('the right to send', () => {
   });
 
   test('is told again to the one who holds it: an asking may be repeated when its answer was lost with the connection', async () => {
-    const script = Script.fromFiles(
-      new URL('../../src/redis/server.lua', import.meta.url),
-      new URL('../../src/redis/each.lua', import.meta.url),
-      new URL('../../src/workers/begin.lua', import.meta.url),
-    );
     const id = await seed(redis);
-    const ask = async (token: string): Promise<unknown[]> => {
-      const reply = await script.run(
-        redis,
-        [
-          keys.due,
-          keys.rate,
-          keys.heartbeat('me'),
-          keys.epoch,
-          keys.workers,
-          keys.breaker,
-          keys.slowed,
-          keys.record(id),
-        ],
-        [keys.prefix, 'me', 4_000, 12_000, 10, 1_000, 3, 6_000, '', '', id, token],
-      );
-      return JSON.parse(String(reply))[0];
-    };
+    const ask = async (token: string): Promise<unknown[]> => await askToBegin(redis, id, token);
     const first = await ask('mine');
     const second = await ask('mine');
     expect([first[0], second[0]]).toEqual(['begun', 'begun']);

@@ -1,5 +1,6 @@
 /** Journals on a pipeline without workers, and the one check that must hold whenever nobody is writing. */
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { expect } from 'vitest';
 import { EventBus } from '../../src/events.ts';
 import { newRecords } from '../../src/producers/accept.ts';
@@ -111,4 +112,23 @@ export async function seed(redis: RedisConnection, given: Seed = {}): Promise<st
   };
   await newRecords(redis, partition).ask({ id, lifetimeMs, expiresAt: null, fields });
   return id;
+}
+
+export const BEGIN_SCRIPT = new URL('../../src/workers/begin.lua', import.meta.url);
+
+/** What begin.lua, or `script` in its place, says to a worker of the test's own that asks with this token. */
+export async function askToBegin(
+  redis: RedisConnection,
+  id: string,
+  token: string,
+  script = readFileSync(BEGIN_SCRIPT, 'utf8'),
+): Promise<unknown[]> {
+  const { due, rate, heartbeat, epoch, workers, breaker, slowed, prefix, record } = partitionKeys('cepta');
+  const shared = ['server', 'hash', 'each'].map((name) =>
+    readFileSync(new URL(`../../src/redis/${name}.lua`, import.meta.url), 'utf8'),
+  );
+  const keys = [due, rate, heartbeat('me'), epoch, workers, breaker, slowed, record(id)];
+  const args = [prefix, 'me', 4_000, 12_000, 10, 1_000, 3, 6_000, '', '', id, token];
+  const reply = await redis.eval([...shared, script].join('\n'), keys.length, ...keys, ...args);
+  return JSON.parse(String(reply))[0];
 }
