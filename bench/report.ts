@@ -1,10 +1,12 @@
 /** What was measured, as a table, as charts, as JSON and as docs/benchmarks.md. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import * as echarts from 'echarts';
+import { Redis } from 'ioredis';
+import { startTestRedis } from '../test/support/redis.ts';
 import { fillScalePage } from './scale-page.ts';
+import { inProject, writeMeasured } from './support/page.ts';
 
 export interface Spread {
   readonly median: number;
@@ -44,18 +46,20 @@ export interface Outcome {
   readonly raw: unknown;
 }
 
-export interface Latest {
+/** When, by what and where something was measured. */
+export interface Occasion {
   readonly at: string;
   readonly command: string;
   readonly machine: string;
   readonly redis: string;
-  readonly outcomes: Readonly<Record<string, Outcome>>;
 }
 
-const path = (name: string): string => fileURLToPath(new URL(`../${name}`, import.meta.url));
-const LATEST = path('bench/results/latest.json');
-const PAGE = path('docs/benchmarks.md');
-const [BEGIN, END] = ['<!-- measured: begin -->', '<!-- measured: end -->'];
+/** The last occasion, and of each benchmark what came when it was measured last. */
+export interface Latest extends Occasion {
+  readonly outcomes: Readonly<Record<string, Outcome & { readonly occasion: Occasion }>>;
+}
+
+const LATEST = inProject('bench/results/latest.json');
 
 export function machine(): string {
   const gib = Math.round(totalmem() / 2 ** 30);
@@ -74,21 +78,26 @@ export function printTable({ title, head, rows }: SideTable): void {
   console.log(`\n${title}\n${table.toString()}`);
 }
 
-/** Keeps what was measured, in the place of what was measured under the same names before. */
-export function keep(latest: Latest): void {
-  mkdirSync(path('bench/results'), { recursive: true });
-  const before = readLatest();
-  const outcomes = { ...before?.outcomes, ...latest.outcomes };
-  writeFileSync(LATEST, `${JSON.stringify({ ...latest, outcomes }, null, 2)}\n`);
-  for (const { charts } of Object.values(latest.outcomes)) {
-    for (const chart of charts) writeFileSync(path(`docs/images/${chart.file}`), draw(chart));
+/** Keeps what was measured now, in the place of what was measured under the same names before. */
+export async function keep(command: string, measured: Readonly<Record<string, Outcome>>): Promise<void> {
+  const occasion = { at: new Date().toISOString(), command, machine: machine(), redis: await redisVersion() };
+  const anew = Object.entries(measured).map(([name, outcome]) => [name, { ...outcome, occasion }]);
+  const latest: Latest = { ...occasion, outcomes: { ...readLatest()?.outcomes, ...Object.fromEntries(anew) } };
+  mkdirSync(inProject('bench/results'), { recursive: true });
+  writeFileSync(LATEST, `${JSON.stringify(latest, null, 2)}\n`);
+  for (const { charts } of Object.values(measured)) {
+    for (const chart of charts) writeFileSync(inProject(`docs/images/${chart.file}`), draw(chart));
   }
-  const page = readFileSync(PAGE, 'utf8');
-  const [head, rest] = page.split(BEGIN);
-  const tail = rest?.split(END)[1];
-  if (head === undefined || tail === undefined) throw new Error(`docs/benchmarks.md has no ${BEGIN} … ${END}`);
-  writeFileSync(PAGE, `${head}${BEGIN}\n${measuredPart({ ...latest, outcomes })}${END}${tail}`);
-  fillScalePage({ ...latest, outcomes }); // it reckons with these numbers, so it may not lag behind them
+  writeMeasured('docs/benchmarks.md', measuredPart(latest));
+  fillScalePage(latest); // it reckons with these numbers, so it may not lag behind them
+}
+
+async function redisVersion(): Promise<string> {
+  await using server = await startTestRedis();
+  const redis = new Redis(server.url);
+  const version = /redis_version:(\S+)/.exec(await redis.info('server'))?.[1] ?? '';
+  redis.disconnect();
+  return version;
 }
 
 export function readLatest(): Latest | null {
@@ -99,10 +108,10 @@ export function readLatest(): Latest | null {
   }
 }
 
-function measuredPart({ at, command, machine, redis, outcomes }: Latest): string {
+function measuredPart({ outcomes }: Latest): string[] {
   const lines = [
-    `Measured ${at.slice(0, 10)} by \`${command}\` on ${machine}, Redis ${redis}. Medians, with the least and the most in`,
-    'parentheses. `bench/results/latest.json` has every round.',
+    'Medians, with the least and the most in parentheses. `bench/results/latest.json` has every round. Measured',
+    ...occasionsOf(outcomes),
     '',
     '| what | measured | at least | aim | |',
     '| --- | --- | --- | --- | --- |',
@@ -121,7 +130,16 @@ function measuredPart({ at, command, machine, redis, outcomes }: Latest): string
   for (const { charts } of Object.values(outcomes)) {
     for (const { file, title } of charts) lines.push(`![${title}](images/${file})`, '');
   }
-  return `${lines.join('\n')}`;
+  return lines.slice(0, -1);
+}
+
+/** Which of them were measured together; the machine is another one from day to day. */
+function occasionsOf(outcomes: Latest['outcomes']): string[] {
+  const told = Object.values(outcomes).map(
+    ({ occasion: { at, command, machine, redis } }) =>
+      `- on ${at.slice(0, 10)} by \`${command}\`, ${machine}, Redis ${redis}`,
+  );
+  return ['', ...new Set(told)];
 }
 
 function draw({ title, unit, bars }: Bars): string {

@@ -4,11 +4,9 @@
  * table says how far the rounds lay apart.
  */
 import { parseArgs } from 'node:util';
-import { connectRedis } from '../src/redis/connections.ts';
-import { startTestRedis } from '../test/support/redis.ts';
 import { BENCHMARKS, type Scale } from './benchmarks.ts';
 import { guard } from './guard.ts';
-import { keep, machine, type Outcome, printRows, printTable } from './report.ts';
+import { keep, type Outcome, printRows, printTable } from './report.ts';
 import { Progress } from './support/progress.ts';
 
 const { values, positionals } = parseArgs({
@@ -37,15 +35,6 @@ printRows(Object.values(outcomes).flatMap(({ rows }) => rows));
 for (const { tables = [] } of Object.values(outcomes)) for (const table of tables) printTable(table);
 if (values.quick) console.log('quick: for a look; docs/benchmarks.md is left as it is');
 else {
-  const command = ['npm run bench', ...(positionals.length > 0 ? ['--', ...positionals] : [])].join(' ');
-  keep({ at: new Date().toISOString(), command, machine: machine(), redis: await redisVersion(), outcomes });
+  await keep(['npm run bench', ...(positionals.length > 0 ? ['--', ...positionals] : [])].join(' '), outcomes);
 }
 process.exit(0);
-
-async function redisVersion(): Promise<string> {
-  await using server = await startTestRedis();
-  const redis = connectRedis(server.url, 'worker', { onError: () => {} });
-  const version = /redis_version:(\S+)/.exec(await redis.info('server'))?.[1] ?? '';
-  redis.disconnect();
-  return version;
-}

@@ -16,7 +16,7 @@ import { createResultsConsumer } from '../dist/index.js';
 import { startTestRedis } from '../test/support/redis.ts';
 import { install } from '../test/support/service.ts';
 import { CLIENT } from './pipelines/ours.ts';
-import { machine, rounded } from './report.ts';
+import { keep, machine, rounded } from './report.ts';
 import { Cleanup } from './support/cleanup.ts';
 import { drawLines, type Line } from './support/lines.ts';
 import { offer } from './support/offer.ts';
@@ -159,7 +159,7 @@ async function soak(): Promise<boolean> {
     console.log(
       `${accepted} accepted, ${refused} not, ${received} submitted (${distinct} distinct), ${results} results`,
     );
-    return tell(samples, emptyBytes, {
+    return await tell(samples, emptyBytes, {
       accepted,
       refused,
       complete: complete && unsure,
@@ -174,7 +174,7 @@ async function soak(): Promise<boolean> {
   }
 }
 
-function tell(all: readonly Sample[], emptyBytes: number, run: Run): boolean {
+async function tell(all: readonly Sample[], emptyBytes: number, run: Run): Promise<boolean> {
   // What is compiled and what is kept for the retention is there after this; before it all things grow.
   const warmSeconds = Math.min(MINUTES * 20, RETENTION_MS / 1_000 + 60);
   const samples = all.filter(({ at }) => at >= warmSeconds);
@@ -265,7 +265,12 @@ function tell(all: readonly Sample[], emptyBytes: number, run: Run): boolean {
     }),
   );
   writeMeasured('docs/soak.md', lines);
-  return run.complete && run.objects.every(isFlat);
+  const passed = run.complete && run.objects.every(isFlat);
+  const what = `growth of the heap over ${MINUTES} minutes at half load, with nothing under way: intake, worker`;
+  const measured = run.objects.map(({ before, after }) => `${((after / before - 1) * 100).toFixed(2)} %`).join(', ');
+  const row = { what, measured, atLeast: 'none', aim: '', verdict: passed ? 'at least' : 'missed' } as const;
+  await keep(command, { soak: { rows: [row], charts: [], raw: run } });
+  return passed;
 }
 
 interface Row extends Slope {

@@ -10,7 +10,7 @@ import { startTestRedis } from '../../test/support/redis.ts';
 import { type Installation, install } from '../../test/support/service.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { type Part, type StubReport, start } from '../support/parts.ts';
-import type { House, Pipeline, Setting } from './pipeline.ts';
+import { CONSUMED_AT_ONCE, type House, type Pipeline, type Setting } from './pipeline.ts';
 
 export const CLIENT = { id: 'bench', apiKey: 'api-key-of-the-benchmark-that-nobody-guesses' };
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
@@ -57,6 +57,7 @@ async function open({ delayMs, concurrency }: Setting): Promise<House> {
       const consumer = createResultsConsumer({
         redis: server.url,
         handler: async ({ data }) => onResult(data.reference),
+        concurrency: CONSUMED_AT_ONCE,
       });
       cleanup.use(consumer);
     },

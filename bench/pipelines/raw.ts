@@ -6,7 +6,7 @@ import { startTestRedis } from '../../test/support/redis.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { type StubReport, start } from '../support/parts.ts';
 import { environmentOf, jobOf, type RawJob } from './job.ts';
-import type { House, Pipeline, Setting } from './pipeline.ts';
+import { CONSUMED_AT_ONCE, type House, type Pipeline, type Setting } from './pipeline.ts';
 
 export const RAW_QUEUE = 'raw';
 export const RAW_RESULTS = 'raw-results';
@@ -54,7 +54,7 @@ async function openRaw({ delayMs, concurrency }: Setting, features: 'none' | 'na
       const consumer = new Worker<{ transactionRef: string }>(
         RAW_RESULTS,
         async ({ data }) => onResult(data.transactionRef),
-        { connection, concurrency: 10, removeOnComplete: { count: 0 } },
+        { connection, concurrency: CONSUMED_AT_ONCE, removeOnComplete: { count: 0 } },
       );
       cleanup.defer(async () => await consumer.close());
       await consumer.waitUntilReady();

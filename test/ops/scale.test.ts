@@ -8,9 +8,12 @@ import { costsOf, scalePart } from '../../bench/scale-page.ts';
 const file = (name: string): string => fileURLToPath(new URL(`../../${name}`, import.meta.url));
 const RESULTS = file('bench/results/latest.json');
 
+const occasion = { at: '2026-11-22T00:00:00Z', command: 'npm run bench', machine: 'a machine', redis: '7.0.15' };
 const latest = (raw: Readonly<Record<string, unknown>>): Latest => ({
-  ...{ at: '2026-11-22T00:00:00Z', command: 'npm run bench', machine: 'a machine', redis: '7.0.15' },
-  outcomes: Object.fromEntries(Object.entries(raw).map(([name, each]) => [name, { rows: [], charts: [], raw: each }])),
+  ...occasion,
+  outcomes: Object.fromEntries(
+    Object.entries(raw).map(([name, each]) => [name, { occasion, rows: [], charts: [], raw: each }]),
+  ),
 });
 
 test('the page says what was measured last; `npx tsx bench/scale.ts` makes it so', () => {
