@@ -1,6 +1,7 @@
 /** From the moment at which a verification was due to be put in, to the moment at which its result is in a handler's hands. */
 import type { House, Pipeline } from '../pipelines/pipeline.ts';
 import { offer } from '../support/offer.ts';
+import { cpuSecondsOf } from '../support/parts.ts';
 import type { Progress } from '../support/progress.ts';
 
 export interface LatencyPlan {
@@ -14,13 +15,20 @@ export interface LatencyPlan {
 const CONCURRENCY = 100;
 const LAST_ONE_MS = 30_000;
 
-/** Milliseconds of each verification, by round. */
+export interface LatencyRound {
+  /** Of each verification. */
+  readonly ms: readonly number[];
+  /** Of each verification in the mean: of the worker, the store, the provider, and the process that puts in and takes out. */
+  readonly cpuMicros: number;
+}
+
+/** By pipeline. */
 export async function openLoop(
   pipelines: readonly Pipeline[],
   plan: LatencyPlan,
   progress: Progress,
-): Promise<ReadonlyMap<string, readonly (readonly number[])[]>> {
-  const rounds = new Map<string, number[][]>(pipelines.map(({ name }) => [name, []]));
+): Promise<ReadonlyMap<string, readonly LatencyRound[]>> {
+  const rounds = new Map<string, LatencyRound[]>(pipelines.map(({ name }) => [name, []]));
   for (let round = 0; round < plan.rounds; round += 1) {
     for (const pipeline of pipelines) {
       progress.step(`${pipeline.name} at ${plan.perSecond}/s, round ${round + 1} of ${plan.rounds}`);
@@ -30,12 +38,19 @@ export async function openLoop(
   return rounds;
 }
 
-export async function openLoopOnce(pipeline: Pipeline, plan: LatencyPlan): Promise<number[]> {
+export async function openLoopOnce(
+  pipeline: Pipeline,
+  { perSecond, warmSeconds, seconds }: Omit<LatencyPlan, 'rounds'>,
+): Promise<LatencyRound> {
   await using house = await pipeline.open({ delayMs: 0, concurrency: CONCURRENCY });
   const flow = await flowOf(house);
-  await house.startWorker();
-  await flow.run('W', plan.perSecond, plan.warmSeconds);
-  return await flow.run('TX', plan.perSecond, plan.seconds);
+  const worker = await house.startWorker();
+  await flow.run('W', perSecond, warmSeconds);
+  const everybody = [worker.pid, ...house.storePids(), house.stubPid, process.pid];
+  const cpuSeconds = (): number => everybody.reduce((sum, pid) => sum + cpuSecondsOf(pid), 0);
+  const before = cpuSeconds();
+  const ms = await flow.run('TX', perSecond, seconds);
+  return { ms, cpuMicros: ((cpuSeconds() - before) * 1e6) / ms.length };
 }
 
 /** One at a time, with nothing else going on. */

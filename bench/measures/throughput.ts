@@ -25,7 +25,6 @@ export interface ThroughputRound {
 export interface Plan {
   readonly setting: Setting;
   readonly count: number;
-  readonly rounds: number;
   readonly workers?: number;
   /** Stands in the queue behind what is measured. */
   readonly behind?: (house: House) => Promise<void>;
@@ -33,15 +32,25 @@ export interface Plan {
 
 export type Throughput = ReadonlyMap<string, readonly ThroughputRound[]>;
 
-export async function throughput(pipelines: readonly Pipeline[], plan: Plan, progress: Progress): Promise<Throughput> {
-  const rounds = new Map<string, ThroughputRound[]>(pipelines.map(({ name }) => [name, []]));
-  for (let round = 0; round < plan.rounds; round += 1) {
+export interface ComparisonPlan {
+  settingOf(pipeline: Pipeline): Setting;
+  readonly count: number;
+  readonly rounds: number;
+}
+
+export async function throughput(
+  pipelines: readonly Pipeline[],
+  { settingOf, count, rounds }: ComparisonPlan,
+  progress: Progress,
+): Promise<Throughput> {
+  const measured = new Map<string, ThroughputRound[]>(pipelines.map(({ name }) => [name, []]));
+  for (let round = 0; round < rounds; round += 1) {
     for (const pipeline of pipelines) {
-      progress.step(`${pipeline.name}, round ${round + 1} of ${plan.rounds}`);
-      rounds.get(pipeline.name)?.push(await throughputOnce(pipeline, plan));
+      progress.step(`${pipeline.name}, round ${round + 1} of ${rounds}`);
+      measured.get(pipeline.name)?.push(await throughputOnce(pipeline, { setting: settingOf(pipeline), count }));
     }
   }
-  return rounds;
+  return measured;
 }
 
 interface Moment {

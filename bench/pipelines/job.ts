@@ -34,15 +34,23 @@ export interface WorkerSettings {
   readonly store: string;
   readonly provider: string;
   readonly concurrency: number;
+  readonly connections: number;
 }
 
 export function settingsFromEnvironment(): WorkerSettings {
-  const { BENCH_STORE = '', BENCH_PROVIDER = '', BENCH_CONCURRENCY = '' } = process.env;
-  return { store: BENCH_STORE, provider: BENCH_PROVIDER, concurrency: Number(BENCH_CONCURRENCY) };
+  const { BENCH_STORE = '', BENCH_PROVIDER = '', BENCH_CONCURRENCY, BENCH_CONNECTIONS } = process.env;
+  const concurrency = Number(BENCH_CONCURRENCY);
+  return { store: BENCH_STORE, provider: BENCH_PROVIDER, concurrency, connections: Number(BENCH_CONNECTIONS) };
 }
 
-export function environmentOf({ store, provider, concurrency }: WorkerSettings): Record<string, string> {
-  return { BENCH_STORE: store, BENCH_PROVIDER: provider, BENCH_CONCURRENCY: String(concurrency) };
+export function environmentOf(
+  settings: Omit<WorkerSettings, 'connections'> & Partial<WorkerSettings>,
+): Record<string, string> {
+  const { store, provider, concurrency, connections = concurrency } = settings;
+  return {
+    ...{ BENCH_STORE: store, BENCH_PROVIDER: provider },
+    ...{ BENCH_CONCURRENCY: String(concurrency), BENCH_CONNECTIONS: String(connections) },
+  };
 }
 
 /** A worker process says that it runs, and ends with whoever started it. */

@@ -6,6 +6,10 @@ export interface Setting {
   readonly delayMs: number;
   /** Calls to the provider at a time, in one worker process. */
   readonly concurrency: number;
+  /** Of the raw pipelines, connections to the provider; as many as calls without it. */
+  readonly connections?: number;
+  /** Of the raw pipelines, completed jobs that the queue keeps; none without it. */
+  readonly keepCompleted?: number;
 }
 
 /** A pipeline with servers of its own and nothing in it yet. */

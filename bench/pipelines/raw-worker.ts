@@ -12,11 +12,11 @@ import { z } from 'zod';
 import { callerOf, type RawJob, ready, settingsFromEnvironment, VERIFY_PATH } from './job.ts';
 import { RAW_KEY, RAW_QUEUE, RAW_RESULTS } from './raw.ts';
 
-const { store, provider, concurrency } = settingsFromEnvironment();
-const { RAW_FEATURES = 'none', RAW_LOG } = process.env;
+const { store, provider, concurrency, connections } = settingsFromEnvironment();
+const { RAW_FEATURES = 'none', RAW_KEEP, RAW_LOG } = process.env;
 const connection = new Redis(store, { maxRetriesPerRequest: null });
 const results = new Queue(RAW_RESULTS, { connection });
-const call = callerOf(provider, concurrency);
+const call = callerOf(provider, connections);
 
 const plain = async (job: RawJob): Promise<unknown> => await call(JSON.stringify(job), { authorization: 'key' });
 
@@ -61,6 +61,6 @@ new Worker<RawJob>(
     const answer = await verify(data);
     await results.add('result', { transactionRef: data.transactionRef, answer }, { removeOnComplete: true });
   },
-  { connection, concurrency, removeOnComplete: { count: 0 } },
+  { connection, concurrency, removeOnComplete: { count: Number(RAW_KEEP) } },
 );
 ready();

@@ -20,7 +20,8 @@ export const naive: Pipeline = {
   open: async (setting) => await openRaw(setting, 'naive'),
 };
 
-async function openRaw({ delayMs, concurrency }: Setting, features: 'none' | 'naive'): Promise<House> {
+async function openRaw(setting: Setting, features: 'none' | 'naive'): Promise<House> {
+  const { delayMs, concurrency, connections = concurrency, keepCompleted = 0 } = setting;
   const cleanup = new Cleanup();
   const server = cleanup.use(await startTestRedis({ appendonly: true }));
   const stub = cleanup.use(await start('support/stub.ts', { STUB_DELAY_MS: String(delayMs) }));
@@ -44,8 +45,10 @@ async function openRaw({ delayMs, concurrency }: Setting, features: 'none' | 'na
     startWorker: async () =>
       cleanup.use(
         await start('pipelines/raw-worker.ts', {
-          ...environmentOf({ store: server.url, provider: `http://127.0.0.1:${stub.ready.port}`, concurrency }),
-          RAW_FEATURES: features,
+          ...environmentOf({
+            ...{ store: server.url, provider: `http://127.0.0.1:${stub.ready.port}`, concurrency, connections },
+          }),
+          ...{ RAW_FEATURES: features, RAW_KEEP: String(keepCompleted) },
           ...(features === 'naive' ? { RAW_LOG: `${server.dataDir}/worker.log` } : {}),
         }),
       ),
