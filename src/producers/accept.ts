@@ -35,8 +35,8 @@ export type Acceptance =
       readonly id: string;
       readonly partition: string;
       readonly repeated: boolean;
-      /** As it was written just now; null where it was there before. */
-      readonly record: VerificationRecord | null;
+      /** As it was written just now; null where it was there before. Made when it is asked for: the library never does. */
+      record(): VerificationRecord | null;
     }
   /** The same key with the same body is being accepted right now by somebody else. */
   | { readonly kind: 'in_progress' }
@@ -112,7 +112,7 @@ export async function acceptParsed(
     case 'limited':
       return { kind: 'limited', retryAfterMs: Number(id) };
     case 'done':
-      return { kind: 'accepted', id, partition, repeated: true, record: null };
+      return { kind: 'accepted', id, partition, repeated: true, record: noRecord };
     case 'new':
     case 'resume': {
       const record = await journal(claim, await draftOf(client, id, request, deps.sealer), deps);
@@ -202,7 +202,7 @@ export async function admit(
     case 'in_progress':
       return { kind: outcome };
     case 'done':
-      return { kind: 'accepted', id, partition: draft.partition, repeated: true, record: null };
+      return { kind: 'accepted', id, partition: draft.partition, repeated: true, record: noRecord };
     case 'new': {
       const record = await journal(claim, draft, deps);
       return { kind: 'accepted', id, partition: draft.partition, repeated: false, record };
@@ -210,7 +210,7 @@ export async function admit(
     case 'resume': {
       const journaled = (await deps.redis.exists(namesOf(deps.redis).partitionKeys(draft.partition).record(id))) === 1;
       if (!journaled) return { kind: 'unfinished', id };
-      return { kind: 'accepted', id, partition: draft.partition, repeated: true, record: null };
+      return { kind: 'accepted', id, partition: draft.partition, repeated: true, record: noRecord };
     }
     case 'limited':
       throw new Error('a draft was limited, and there is no limit for drafts');
@@ -219,12 +219,14 @@ export async function admit(
   throw new Error('claim.lua answered with an outcome that is none of its own');
 }
 
+const noRecord = (): null => null;
+
 /** Gives the record if it is new. A verification that ends meanwhile ends its claim: see claim-done.lua. */
 async function journal(
   claim: string,
   draft: Draft,
   deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue' | 'held'>,
-): Promise<VerificationRecord | null> {
+): Promise<() => VerificationRecord | null> {
   const { id, partition, operation, client, reference } = draft;
   const { record } = namesOf(deps.redis).partitionKeys(partition);
   const fields = {
@@ -244,12 +246,12 @@ async function journal(
   markAccepting(deps.redis);
   await deps.held?.demand([record(id)]);
   await claimDone({ key: claim, client }, deps.redis);
-  if (times === false) return null;
+  if (times === false) return noRecord;
   const [now, expiresAt] = times;
   const traceparent = draft.head.traceparent ?? null;
   deps.events.emit('verification:accepted', { id, traceparent, partition, operation });
   const ofNow = { createdAt: String(now), updatedAt: String(now), expiresAt: String(expiresAt) };
-  return readRecord(id, partition, { ...fields, ...ofNow, state: 'queued', revision: '1' });
+  return () => readRecord(id, partition, { ...fields, ...ofNow, state: 'queued', revision: '1' });
 }
 
 /** A record as acceptance creates it. */

@@ -185,7 +185,7 @@ export function createIntake(deps: IntakeDependencies): RequestListener {
   ): Promise<[Acceptance, VerificationRecord | null]> {
     const acceptance = await acceptParsed(client, idempotencyKey, body, request, deps);
     if (acceptance.kind !== 'accepted') return [acceptance, null];
-    return [acceptance, acceptance.record ?? (await readVerification(redis, acceptance.id))];
+    return [acceptance, acceptance.record() ?? (await readVerification(redis, acceptance.id))];
   }
 
   /** From here on the verification is in the journal: whatever fails now, the answer is at least a 202. */

@@ -4,10 +4,10 @@
 -- KEYS: 1 due set, 2 outbox, 3 awaiting set, 4 review set, 5 epoch, 6 breaker, 7 last outcomes, 8.. of each: its record,
 --       its transaction (reference), and until when what was asked of the provider is slowed
 -- ARGV: 1 who forwards the results by himself, 2 how many last outcomes are kept, 3 for how many ms,
---       4 the changes, as JSON: the Application of change.ts
+--       4 the changes, as JSON: the Application of change.ts, 5.. of each: the record to publish, as JSON, or ''
 -- Returns for each { 1, now, outbox entry or '' } and, where an attempt failed or was on trial, { breaker, last outcomes,
 --   1 if on trial }; or when the record has moved on { 0, now, record }, or while the journal is recovering { 2, now }
-local OWN_KEYS = 8
+local OWN_KEYS, OWN_ARGS = 8, 5
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -75,8 +75,15 @@ local function applyToTransaction(key, id, change, retentionMs)
   if change.release and not known.holder then redis.call('PEXPIRE', key, retentionMs) end
 end
 
+local kept = tonumber(ARGV[2])
+local trial, hasToldOutcome = nil, false
+local function isOnTrial(id)
+  if trial == nil then trial = redis.call('HGET', KEYS[6], 'trial') end
+  return trial == id
+end
+
 local changes = cjson.decode(ARGV[4])
-return each(#changes, function(index)
+local answers = each(#changes, function(index)
   local change = changes[index]
   local at = OWN_KEYS + 3 * (index - 1)
   local id, record, transaction, slowed = change.id, KEYS[at], KEYS[at + 1], KEYS[at + 2]
@@ -109,21 +116,29 @@ return each(#changes, function(index)
   local entry = ''
   if change.publish ~= '' then
     entry = redis.call('XADD', KEYS[2], '*',
-      'id', id, 'type', change.publish, 'at', now, 'by', ARGV[1], 'record', change.snapshot)
+      'id', id, 'type', change.publish, 'at', now, 'by', ARGV[1], 'record', ARGV[OWN_ARGS + index - 1])
   end
 
   if change.slowDownMs > 0 and tonumber(redis.call('GET', slowed) or '0') < now + change.slowDownMs then
     redis.call('SET', slowed, string.format('%.0f', now + change.slowDownMs), 'PX', change.slowDownMs)
   end
-  local onTrial = change.isOver and redis.call('HGET', KEYS[6], 'trial') == id
-  if onTrial then redis.call('HDEL', KEYS[6], 'trial', 'trialUntil') end
+  local onTrial = change.isOver and isOnTrial(id)
+  if onTrial then
+    redis.call('HDEL', KEYS[6], 'trial', 'trialUntil')
+    trial = false
+  end
   if change.health ~= '' then
-    local kept = tonumber(ARGV[2])
-    if redis.call('LPUSH', KEYS[7], change.health .. ' ' .. now) > kept then redis.call('LTRIM', KEYS[7], 0, kept - 1) end
-    redis.call('PEXPIRE', KEYS[7], ARGV[3])
+    redis.call('LPUSH', KEYS[7], change.health .. ' ' .. now)
+    hasToldOutcome = true
     if onTrial or change.health == 'failed' then
-      return { 1, now, entry, redis.call('HGETALL', KEYS[6]), redis.call('LRANGE', KEYS[7], 0, -1), onTrial and 1 or 0 }
+      local outcomes = redis.call('LRANGE', KEYS[7], 0, kept - 1)
+      return { 1, now, entry, redis.call('HGETALL', KEYS[6]), outcomes, onTrial and 1 or 0 }
     end
   end
   return { 1, now, entry }
 end)
+if hasToldOutcome then
+  redis.call('LTRIM', KEYS[7], 0, kept - 1)
+  redis.call('PEXPIRE', KEYS[7], ARGV[3])
+end
+return answers

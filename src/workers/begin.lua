@@ -56,7 +56,8 @@ local function live()
   isKnownToLive = true
 end
 
-return each(#KEYS - OWN_KEYS + 1, function(index)
+local hasBegun = false
+local answers = each(#KEYS - OWN_KEYS + 1, function(index)
   local key = KEYS[OWN_KEYS + index - 1]
   local id, token = ARGV[OWN_ARGS + 2 * index - 2], ARGV[OWN_ARGS + 2 * index - 1]
   if isRecovering then return { 'recovering', now } end
@@ -123,8 +124,8 @@ return each(#KEYS - OWN_KEYS + 1, function(index)
     redis.call('SET', KEYS[2] .. ':promised', at, 'PX', at - now + perMs)
     return { 'rate_limited', now, at, 0 }
   end
-  if redis.call('LPUSH', KEYS[2], now) > limit then redis.call('LTRIM', KEYS[2], 0, limit - 1) end
-  redis.call('PEXPIRE', KEYS[2], perMs * 2)
+  redis.call('LPUSH', KEYS[2], now)
+  hasBegun = true
 
   if onTrial then
     breaker[3], breaker[4] = id, now + inFlightFor
@@ -148,3 +149,8 @@ return each(#KEYS - OWN_KEYS + 1, function(index)
   redis.call('ZADD', KEYS[1], now + heartbeatLife, id)
   return { 'begun', now, math.min(deadline, now + sendWithin), record }
 end)
+if hasBegun then
+  redis.call('LTRIM', KEYS[2], 0, limit - 1)
+  redis.call('PEXPIRE', KEYS[2], perMs * 2)
+end
+return answers

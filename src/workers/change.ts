@@ -311,16 +311,15 @@ export interface Application {
   readonly review: 'in' | 'out' | 'as it is';
   /** Absent where nothing of it changes. */
   readonly transaction?: Change['reference'];
-  /** The type of the result, or ''; and the record to publish, as JSON. */
+  /** The type of the result, or ''. */
   readonly publish: string;
-  readonly snapshot: string;
   readonly slowDownMs: number;
   readonly health: Health | '';
   /** No attempt is under way. */
   readonly isOver: boolean;
 }
 
-export function applicationOf(change: Change, before: VerificationRecord, snapshot: RawRecord | null): Application {
+export function applicationOf(change: Change, before: VerificationRecord): Application {
   const { set, clear, reference, dueAt, fenced, history, health, publish, retentionMs, slowDownMs } = change;
   const state = set.state ?? before.state;
   const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
@@ -337,7 +336,6 @@ export function applicationOf(change: Change, before: VerificationRecord, snapsh
           : 'as it is',
     review: isInReview ? 'in' : before.needsReview ? 'out' : 'as it is',
     ...(touches(reference) ? { transaction: reference } : {}),
-    snapshot: snapshot === null ? '' : JSON.stringify(snapshot),
     isOver: state !== 'sending',
   };
 }

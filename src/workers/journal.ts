@@ -364,7 +364,8 @@ export class Journal {
       const change = changeOf(verdict, before, situation, evidence, facts, { ...this.#settings, sealedDetails });
       const snapshot = change.publish === '' ? null : snapshotOf(change, before);
       const [applied, now, current, ...ofBreaker] = await this.#applications.ask({
-        application: applicationOf(change, before, snapshot),
+        application: applicationOf(change, before),
+        snapshot,
         keys: [
           this.keys.record(before.id),
           this.keys.transaction(before.reference),
@@ -414,6 +415,7 @@ export class Journal {
         OUTCOMES_KEPT,
         this.#settings.breaker?.windowMs ?? 1,
         jsonFor(all.map(({ application }) => application)),
+        ...all.map(({ snapshot }) => (snapshot === null ? '' : JSON.stringify(snapshot))),
       ],
     );
     return answersIn<AppliedReply>(reply);
@@ -477,6 +479,8 @@ type BeginReply = readonly [outcome: string, now: number, third?: unknown, fourt
 /** A change on its way to apply.lua. */
 interface Applying {
   readonly application: Application;
+  /** The record to publish, if any. */
+  readonly snapshot: RawRecord | null;
   readonly keys: readonly [record: string, transaction: string, slowed: string];
 }
 
