@@ -1,5 +1,5 @@
 /** Events as log lines: one line per change of state, with ids, never with what a customer typed. */
-import { destination, type Logger, pino } from 'pino';
+import { type DestinationStream, destination, type Logger, pino } from 'pino';
 import type { EventBus, Traced } from './events.ts';
 
 export interface LogOptions {
@@ -13,10 +13,17 @@ const pretty = process.stdout.isTTY ? (await import('pino-pretty')).default : nu
 
 export function createLogger({ level, file }: LogOptions): Logger {
   const options = { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
-  if (file !== undefined) return pino(options, destination({ dest: file, mkdir: true, append: true, sync: false }));
-  if (pretty !== null) return pino(options, pretty({ sync: true }));
-  // Lines that come while others are being written leave with the next ones, in one system call.
-  return pino(options, destination({ dest: 1, sync: false }));
+  if (file === undefined && pretty !== null) return pino(options, pretty({ sync: true }));
+  return pino(options, linesTo(file ?? 1));
+}
+
+/**
+ * Lines that come while others are being written leave with the next ones, in one system call. They are given as bytes: given
+ * text, the stream looks through all that it holds for each line that comes.
+ */
+function linesTo(dest: string | number): DestinationStream {
+  const stream = destination({ dest, mkdir: true, append: true, sync: false, contentMode: 'buffer' });
+  return { write: (line) => stream.write(Buffer.from(line) as never) };
 }
 
 export function logEvents(events: EventBus, log: Logger): void {
