@@ -8,27 +8,39 @@ class TimeLimitError extends Error {
 }
 
 /** The outcome of `work`, or a TimeLimitError after `limitMs`; a failure that comes after that is nobody's concern. */
-export async function within<Result>(limitMs: number, work: Promise<Result>): Promise<Result> {
-  const outcome = await withinOr(limitMs, work, NO_ANSWER);
-  if (outcome === NO_ANSWER) throw new TimeLimitError(limitMs);
-  return outcome;
+export function within<Result>(limitMs: number, work: Promise<Result>): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new TimeLimitError(limitMs)), limitMs);
+    settle(work, timer, resolve, reject);
+  });
 }
 
-const NO_ANSWER = Symbol('no answer');
-
 /** What `work` comes to, or `otherwise` when it has not ended after `limitMs`. */
-export async function withinOr<Result, Otherwise>(
+export function withinOr<Result, Otherwise>(
   limitMs: number,
   work: Promise<Result>,
   otherwise: Otherwise,
 ): Promise<Result | Otherwise> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<Otherwise>((resolve) => {
-    timer = setTimeout(() => resolve(otherwise), limitMs);
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, limitMs, otherwise);
+    settle(work, timer, resolve, reject);
   });
-  try {
-    return await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
-  }
+}
+
+function settle<Result>(
+  work: Promise<Result>,
+  timer: NodeJS.Timeout,
+  resolve: (result: Result) => void,
+  reject: (error: unknown) => void,
+): void {
+  work.then(
+    (result) => {
+      clearTimeout(timer);
+      resolve(result);
+    },
+    (error: unknown) => {
+      clearTimeout(timer);
+      reject(error);
+    },
+  );
 }

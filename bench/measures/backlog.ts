@@ -9,7 +9,7 @@ const AT_ONCE = 5_000;
 
 /** Copies the last verification that was put in, its record, its job and what leads to it, so many times. */
 const COPY = `
-local record, due, jobs, job, of = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local record, due, jobs, job, transaction = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local from, count, deadline = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local score = string.format('%.0f', redis.call('ZRANGE', jobs, -1, -1, 'WITHSCORES')[2] + 1) -- behind the last one
 local fields, options = redis.call('HGETALL', record), redis.call('HGETALL', job)
@@ -20,7 +20,7 @@ for index = from, from + count - 1 do
   redis.call('ZADD', due, deadline, 'cepta_' .. hex)
   redis.call('HSET', jobPrefix .. hex, unpack(options))
   redis.call('ZADD', jobs, score, 'cepta_' .. hex)
-  redis.call('ZADD', of .. hex, 0, 'cepta_' .. hex)
+  redis.call('HSET', transaction .. hex, 'of:cepta_' .. hex, 'bench')
 end
 `;
 
@@ -33,7 +33,7 @@ async function putBehind(house: House, count: number): Promise<void> {
       '{otp-cepta}:due',
       '{otp-cepta}:otp-cepta:prioritized',
       `{otp-cepta}:otp-cepta:${id}`,
-      '{otp-cepta}:of:bench:',
+      '{otp-cepta}:ref:',
     ];
     const deadline = Date.now() + 3_600_000;
     for (let from = 0; from < count; from += AT_ONCE) {

@@ -16,7 +16,7 @@ import type { Secret } from '../secret.ts';
 import { apiKeyDigest } from '../secret-hashes.ts';
 import { claimDone, claimIt, type RateLimit } from './claim.ts';
 import { namesOf, newVerificationId, VERIFICATION_JOB_OPTIONS, type VerificationJob } from './job.ts';
-import { readRecord, type VerificationRecord } from './record.ts';
+import { headText, readRecord, type VerificationRecord } from './record.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
 import { type Sealer, sealCode } from './sealing.ts';
 
@@ -159,15 +159,20 @@ export async function draftOf(
   const reference = operation.reference(request.params);
   const otp = request.otp?.reveal() ?? null;
   return {
-    ...{ id, partition, operation: request.operation, client: client.id },
-    ...{ expiresAt: request.expiresAt, otpLifetimeMs },
+    id,
+    partition,
+    operation: request.operation,
+    client: client.id,
+    expiresAt: request.expiresAt,
+    otpLifetimeMs,
     reference: reference.personal ? personalReference(client.apiKey, reference.value) : reference.value,
     head: {
-      ...{ metadata: request.metadata, amount: request.amount },
+      metadata: request.metadata,
+      amount: request.amount,
       plainParams: Object.fromEntries(operation.plainParams.map((name) => [name, request.params[name]])),
       ...(request.traceparent === null ? {} : { traceparent: request.traceparent }),
     },
-    sealed: await sealCode(sealer, { id, partition, otp, params: { ...request.params } }),
+    sealed: await sealCode(sealer, { id, partition, otp, params: request.params }),
     // Bound to the reference, so that equal codes of two customers do not look equal.
     codePrint: otp === null ? '' : keyedHash(client.apiKey, 'code', `${reference.value}|${otp}`),
   };
@@ -230,8 +235,11 @@ async function journal(
   const { id, partition, operation, client, reference } = draft;
   const { record } = namesOf(deps.redis).partitionKeys(partition);
   const fields = {
-    ...{ v: '1', operation, client, reference },
-    head: JSON.stringify(draft.head),
+    v: '1',
+    operation,
+    client,
+    reference,
+    head: headText(draft.head),
     code: draft.sealed,
     codePrint: draft.codePrint,
     claim,
@@ -270,8 +278,8 @@ type Times = readonly [now: number, expiresAt: number] | false;
 /** Where records of a partition are created, over one connection. */
 export function newRecords(redis: RedisConnection, partition: string): Together<NewRecord, Times> {
   return togetherOf(redis, `records of ${partition}`, async (all) => {
-    const { record, due, ofReference } = namesOf(redis).partitionKeys(partition);
-    const keys = all.flatMap(({ id, fields }) => [record(id), ofReference(fields.client, fields.reference)]);
+    const { record, due, transaction } = namesOf(redis).partitionKeys(partition);
+    const keys = all.flatMap(({ id, fields }) => [record(id), transaction(fields.reference)]);
     const items = all.map(({ id, lifetimeMs, expiresAt, fields }) => [id, lifetimeMs, expiresAt ?? 0, fields]);
     const args = [JOB_SEEN_WITHIN_MS, FOUND_BY_REFERENCE_MS, jsonFor(items)];
     return answersIn(await acceptScript.run(redis, [due, ...keys], args));
@@ -297,10 +305,13 @@ export function personalReference(apiKey: Secret<string>, value: string): string
 
 type Purpose = 'request' | 'code' | 'reference';
 
-/** HMAC-SHA256 in base64url, 128 bits kept, under a key of its own per purpose. */
+/**
+ * HMAC-SHA256 in base64url, under a key of its own per purpose. 96 bits are kept, with each verification three times: they tell
+ * one client's requests under one key, codes of one transaction, and persons apart.
+ */
 function keyedHash(apiKey: Secret<string>, purpose: Purpose, text: string): string {
   const keys = derivedKeys.get(apiKey) ?? derive(apiKey);
-  return createHmac('sha256', keys[purpose]).update(text).digest().subarray(0, 16).toString('base64url');
+  return createHmac('sha256', keys[purpose]).update(text).digest('base64url').slice(0, 16);
 }
 
 /** A client's keys are derived once, from the hash of its API key (RFC 5869), and kept for as long as that is. */

@@ -1,10 +1,10 @@
--- The acceptances under these claims are complete. From now on a claim lives as long as its verification, which may have
--- ended by now: then the end of the claim is set already.
+-- The acceptances under these claims are complete: nobody takes one over any more, however long ago it was made. From now on
+-- a claim lives as long as its verification, which may have ended by now: then the end of the claim is set already.
 -- KEYS: claims of one client
 for _, claim in ipairs(KEYS) do
   local known = redis.call('HMGET', claim, 'id', 'ended')
   if known[1] then
-    redis.call('HSET', claim, 'done', '1')
+    redis.call('HDEL', claim, 'at')
     if not known[2] then redis.call('PERSIST', claim) end
   end
 end

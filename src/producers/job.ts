@@ -94,9 +94,12 @@ export interface PartitionKeys extends PartitionQueueNames {
   /** Workers by their last beat; one that ended in order is not among them. */
   readonly workers: string;
   record(id: string): string;
+  /**
+   * All that is known of one transaction of the provider: `of:<id>` whose each of its verifications is; and who holds it
+   * (`holder`; `last`, who last did; `next`, who will), what was submitted (`used`, `left` by the provider's word,
+   * `code:<print>` as `<id>[ <outcome>]`) and what was proved (`transaction`, `provedBy`).
+   */
   transaction(reference: string): string;
-  /** Ids of a client's verifications of one transaction, in the order of their acceptance. */
-  ofReference(client: string, reference: string): string;
   /** Holds the reference of the transaction that the provider also calls by this name. */
   alias(identifier: string): string;
   heartbeat(worker: string): string;
@@ -151,7 +154,9 @@ function namesWith(namePrefix: string | undefined): Names {
     },
     resultsPrefix: tag,
     webhookQueuePrefix: (client) => tag(webhookQueueName(client)),
-    claimKey: (client, idempotencyKey) => `${tag(`idem-${client}`)}:${hash('sha256', idempotencyKey)}`,
+    // 132 bits of SHA-256: two keys of one client do not meet in it.
+    claimKey: (client, idempotencyKey) =>
+      `${tag(`idem-${client}`)}:${hash('sha256', idempotencyKey, 'base64url').slice(0, 22)}`,
     clientRateKey: (client) => `${tag(`idem-${client}`)}:rate`,
     publishedChannel: own('otp-published'),
     knownPartitions: own('otp-partitions'),
@@ -179,7 +184,6 @@ function keysOf(partition: string, prefix: string): PartitionKeys {
     workers: `${prefix}:workers`,
     record: (id) => `${prefix}:v:${id}`,
     transaction: (reference) => `${prefix}:ref:${reference}`,
-    ofReference: (client, reference) => `${prefix}:of:${client}:${reference}`,
     alias: (identifier) => `${prefix}:alias:${identifier}`,
     heartbeat: (worker) => `${prefix}:worker:${worker}`,
     token: (call, cacheKey) => `${prefix}:token:${call}:${cacheKey}`,

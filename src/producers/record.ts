@@ -1,7 +1,7 @@
 /**
  * The journal's record of one verification: one Redis hash in the partition's slot, apart from the BullMQ job, because a
- * job can be retried, duplicated or removed by anyone with a board. Scripts change it; this file only reads it and
- * shows it as the resource that clients see.
+ * job can be retried, duplicated or removed by anyone with a board. Scripts change it; this file reads it, shows it as the
+ * resource that clients see, and knows how those of its fields are written that hold more than one thing.
  *
  *   queued -> sending -> queued (provably not sent) | awaiting (accepted and pending, or unknown) | settled
  */
@@ -50,8 +50,9 @@ export interface VerificationRecord {
   readonly traceparent: string | null;
   /** Compact JWE; null as soon as the code can no longer be sent. */
   readonly sealedCode: string | null;
-  /** Keyed hash of the code; tells "the same code again" without telling the code. */
+  /** Keyed hash of the code; tells "the same code again" without telling the code. '' without a code, and once final. */
   readonly codePrint: string;
+  /** Of the idempotency key; '' once final. */
   readonly claimKey: string;
   readonly state: State;
   /** Raised by every change; a change is applied only to the revision, of that time, it was decided on. */
@@ -132,8 +133,8 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
     throw new RecordError(id, field, 'a number');
   };
   const text = (field: string): string | null => raw[field] ?? null;
-  const word = <Word extends string>(field: string, words: readonly Word[]): Word => {
-    const found = words.find((one) => one === raw[field]);
+  const word = <Word extends string>(field: string, words: readonly Word[], given: unknown = raw[field]): Word => {
+    const found = words.find((one) => one === given);
     if (found !== undefined) return found;
     throw new RecordError(id, field, `one of ${words.join(', ')}`);
   };
@@ -155,13 +156,23 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
   if (!Array.isArray(identifiers) || identifiers.some((one) => typeof one !== 'string')) {
     throw new RecordError(id, 'identifiers', 'a list of texts');
   }
-  // History is kept as JSON lines, so that a script appends without parsing.
+  const outcome = raw.standing === undefined ? null : json('standing', raw.standing);
+  if (outcome !== null && !Array.isArray(outcome)) throw new RecordError(id, 'standing', 'a list');
+  const [otp, transaction, reason, nextStep, providerCode, attemptsRemaining] = (outcome ?? []) as readonly unknown[];
+  if (!isTextOrNothing(providerCode)) throw new RecordError(id, 'standing.providerCode', 'a text');
+  if (!isNumberOrNothing(attemptsRemaining)) throw new RecordError(id, 'standing.attemptsRemaining', 'a number');
   const lines = (raw.history ?? '').split('\n').filter((line) => line !== '');
   const history = lines.map((line): HistoryEntry => {
-    const entry = json('history', line);
-    if (isHistoryEntry(entry)) return entry;
-    throw new RecordError(id, 'history', 'lines with a time and an event');
+    const [, at, event = '', attempt, facts] = HISTORY_LINE.exec(line) ?? [];
+    const told = facts === undefined ? {} : json('history', facts);
+    if (!isTime(Number(at)) || !isMapping(told)) {
+      throw new RecordError(id, 'history', 'lines of a time, an event, the attempt and facts in JSON');
+    }
+    const entry =
+      attempt === undefined ? { at: Number(at), event } : { at: Number(at), event, attempt: Number(attempt) };
+    return facts === undefined ? entry : { ...entry, ...told, ...entry }; // no fact may pass for one of these
   });
+  const state = word('state', STATES);
   return {
     id,
     partition,
@@ -178,10 +189,10 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
     sealedCode: text('code'),
     codePrint: raw.codePrint ?? '',
     claimKey: raw.claim ?? '',
-    state: word('state', STATES),
+    state,
     revision: number('revision'),
     sequence: number('sequence'),
-    final: raw.final === '1',
+    final: state === 'settled',
     attempts: number('attempts'),
     attemptsUsed: number('used'),
     refusals: number('refusals'),
@@ -192,16 +203,16 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
     inFlightUntil: number('inFlightUntil'),
     notBefore: number('notBefore'),
     standing:
-      raw.otp === undefined
+      outcome === null
         ? null
         : {
-            otp: word('otp', OTP_OUTCOMES),
-            transaction: word('transaction', TRANSACTION_OUTCOMES),
-            reason: raw.reason === undefined ? null : word('reason', REASONS),
-            nextStep: word('nextStep', NEXT_STEPS),
-            providerCode: text('providerCode'),
+            otp: word('standing.otp', OTP_OUTCOMES, otp),
+            transaction: word('standing.transaction', TRANSACTION_OUTCOMES, transaction),
+            reason: reason === null ? null : word('standing.reason', REASONS, reason),
+            nextStep: word('standing.nextStep', NEXT_STEPS, nextStep),
+            providerCode: providerCode ?? null,
           },
-    attemptsRemaining: raw.attemptsRemaining === undefined ? null : number('attemptsRemaining'),
+    attemptsRemaining: attemptsRemaining ?? null,
     needsReview: raw.needsReview === '1',
     hinted: raw.hinted === '1',
     awaitingSince: number('awaitingSince'),
@@ -225,13 +236,54 @@ function isAmount(value: unknown): value is Amount | null {
   return value === null || (isMapping(value) && typeof value.value === 'string' && typeof value.currency === 'string');
 }
 
-function isHistoryEntry(value: unknown): value is HistoryEntry {
-  return isMapping(value) && isTime(value.at) && typeof value.event === 'string';
+function isTextOrNothing(value: unknown): value is string | null | undefined {
+  return value === undefined || value === null || typeof value === 'string';
 }
 
-function isTime(value: unknown): boolean {
-  return typeof value === 'number' && Math.abs(value) <= LATEST_TIME;
+function isNumberOrNothing(value: unknown): value is number | null | undefined {
+  return value === undefined || value === null || (typeof value === 'number' && Math.abs(value) <= LATEST_TIME);
 }
+
+function isTime(value: number): boolean {
+  return Math.abs(value) <= LATEST_TIME;
+}
+
+/** The field `head`: what a client has said besides, without what it left empty. */
+export function headText({ metadata, amount, plainParams = {}, traceparent }: Head): string {
+  const head: Partial<Head> = {};
+  if (Object.keys(metadata).length > 0) head.metadata = metadata;
+  if (amount) head.amount = amount;
+  if (Object.keys(plainParams).length > 0) head.plainParams = plainParams;
+  if (traceparent) head.traceparent = traceparent;
+  return JSON.stringify(head);
+}
+
+export interface Head {
+  metadata: Readonly<Record<string, unknown>>;
+  amount: Amount | null;
+  plainParams?: Readonly<Record<string, unknown>>;
+  traceparent?: string | null;
+}
+
+/** The field `standing`: a list, for each of its names would cost Redis as much as what it says. */
+export function standingText(standing: Standing, attemptsRemaining: number | null): string {
+  const { otp, transaction, reason, nextStep, providerCode } = standing;
+  return JSON.stringify([otp, transaction, reason, nextStep, providerCode, attemptsRemaining]);
+}
+
+/** A line of the field `history`, to which scripts append without parsing. */
+export function historyLine(
+  at: number,
+  event: string,
+  attempt: number | null,
+  facts: Readonly<Record<string, unknown>>,
+): string {
+  const told = JSON.stringify(facts);
+  return `${at} ${event}${attempt === null ? '' : ` ${attempt}`}${told === '{}' ? '' : ` ${told}`}\n`;
+}
+
+/** `<Unix ms> <event>[ <attempt>][ <facts as JSON>]` */
+const HISTORY_LINE = /^(\d+) ([a-z_]+)(?: (\d+))?(?: (\{.*\}))?$/s; // what a person has written may have U+2028 in it
 
 /** The verification as clients, consoles and results show it. Times are ISO 8601 in UTC. */
 export interface VerificationResource {
@@ -260,6 +312,11 @@ export interface VerificationResource {
 }
 
 export function resourceOf(record: VerificationRecord): VerificationResource {
+  return { ...dataOf(record), history: record.history.map((entry) => ({ ...entry, at: isoTime(entry.at) })) };
+}
+
+/** All of it but its history: what a result carries. */
+export function dataOf(record: VerificationRecord): Omit<VerificationResource, 'history'> {
   const { standing } = record;
   return {
     id: record.id,
@@ -281,7 +338,6 @@ export function resourceOf(record: VerificationRecord): VerificationResource {
     expiresAt: isoTime(record.expiresAt),
     ...(record.amount ? { amount: record.amount } : {}),
     metadata: record.metadata,
-    history: record.history.map((entry) => ({ ...entry, at: isoTime(entry.at) })),
   };
 }
 

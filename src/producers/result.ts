@@ -1,6 +1,6 @@
 /** A published revision as its consumers receive it: one CloudEvents 1.0 object, in a results queue or a webhook. */
 import { z } from 'zod';
-import { isoTime, resourceOf, type VerificationRecord, type VerificationResource } from './record.ts';
+import { dataOf, isoTime, type VerificationRecord, type VerificationResource } from './record.ts';
 
 export const RESULT_TYPES = [
   'otp.verification.awaiting',
@@ -39,7 +39,7 @@ export function resultEventOf(
   includeDetails: boolean,
 ): ResultEvent {
   if (!isResultType(type)) throw new Error(`a result must be one of ${RESULT_TYPES.join(', ')}`);
-  const { history: _, ...data } = resourceOf(record);
+  const data = dataOf(record);
   return {
     specversion: '1.0',
     id: resultIdOf(record.id, record.sequence),

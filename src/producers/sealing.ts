@@ -85,7 +85,7 @@ export class Sealer {
   }
 
   async seal(content: unknown): Promise<string> {
-    return await this.#encrypt(new TextEncoder().encode(JSON.stringify(content)));
+    return await this.#encrypt(Buffer.from(JSON.stringify(content)));
   }
 }
 
@@ -192,8 +192,8 @@ const sealedCodeSchema = z.strictObject({
 });
 export type SealedCode = z.infer<typeof sealedCodeSchema>;
 
-export async function sealCode(sealer: Sealer, content: SealedCode): Promise<string> {
-  return await sealer.seal(content);
+export function sealCode(sealer: Sealer, content: SealedCode): Promise<string> {
+  return sealer.seal(content);
 }
 
 export async function openCode(opener: Opener, sealed: string, id: string, partition: string): Promise<SealedCode> {

@@ -86,7 +86,8 @@ export class Held {
   async #slotOf(key: string): Promise<{ slot: Slot; mark: string; wanted: number }> {
     const tag = key.slice(0, key.indexOf('}') + 1);
     const slot = this.#slots.get(tag) ?? this.#newSlot(tag);
-    await this.#look(key, slot);
+    const looking = this.#look(key, slot);
+    if (looking) await looking;
     return { slot, mark: `${tag}:held`, wanted: slot.wanted.count };
   }
 
@@ -108,14 +109,15 @@ export class Held {
     if (replicas < wanted) throw new Error(`${replicas} of ${wanted} replicas have it`);
   }
 
-  /** The first one waits for an answer; later ones go by the last. */
-  async #look(key: string, slot: Slot): Promise<void> {
-    if (this.#options.waitReplicas !== 'auto' || performance.now() - slot.lookedAt < LOOK_EVERY_MS) return;
+  /** The first one waits for an answer; later ones go by the last, and have nothing to wait for. */
+  #look(key: string, slot: Slot): Promise<void> | null {
+    if (this.#options.waitReplicas !== 'auto' || performance.now() - slot.lookedAt < LOOK_EVERY_MS) return null;
     slot.looking ??= this.#ask(key, slot).finally(() => {
       slot.looking = null;
     });
-    if (slot.lookedAt === Number.NEGATIVE_INFINITY) await slot.looking;
-    else slot.looking.catch(() => {}); // whoever asks for something himself will be told
+    if (slot.lookedAt === Number.NEGATIVE_INFINITY) return slot.looking;
+    slot.looking.catch(() => {}); // whoever asks for something himself will be told
+    return null;
   }
 
   async #ask(key: string, slot: Slot): Promise<void> {

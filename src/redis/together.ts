@@ -30,8 +30,8 @@ export class Together<Item, Answer> {
     this.#tell = tell;
   }
 
-  async ask(item: Item): Promise<Answer> {
-    return await new Promise((resolve, reject) => {
+  ask(item: Item): Promise<Answer> {
+    return new Promise((resolve, reject) => {
       if (this.#asked.length === 0) this.#gather();
       if (this.#asked.push({ item, resolve, reject }) === AT_MOST) this.#send();
     });
@@ -64,11 +64,11 @@ export class Together<Item, Answer> {
   async #sendSome(asked: readonly Asked<Item, Answer>[]): Promise<void> {
     try {
       const answers = await this.#tell(asked.map(({ item }) => item));
-      for (const [index, { resolve, reject }] of asked.entries()) {
+      asked.forEach(({ resolve, reject }, index) => {
         const answer = answers[index] ?? new Error('the script has no answer for it');
         if (answer instanceof Error) reject(answer);
         else resolve(answer);
-      }
+      });
     } catch (error) {
       for (const { reject } of asked) reject(error as Error);
     }

@@ -21,58 +21,62 @@ local function isRecovering()
   return recovering
 end
 
+-- What nobody holds ends in time, also where a code sent anew had it forgotten and a change has made it again.
 local function applyToTransaction(key, id, change, retentionMs)
   if change.forget then
-    redis.call('DEL', key)
+    local gone = {}
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      if string.sub(field, 1, 3) ~= 'of:' then gone[#gone + 1] = field end
+    end
+    if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+    redis.call('PEXPIRE', key, retentionMs)
     return
   end
   local set, gone = {}, {}
   addFields(set, change.set)
-  local known, fields = {}, {}
-  if change.hold or change.release then known, fields = hashAt(key) end
+  local holder, used, heirs = nil, 0, ''
+  if change.hold or change.release then
+    local known = redis.call('HMGET', key, 'holder', 'used', 'next')
+    holder, used, heirs = known[1], tonumber(known[2] or '0'), known[3] or ''
+  end
   local function put(field, value)
-    known[field] = value
     set[#set + 1] = field
     set[#set + 1] = value
-  end
-  local function drop(field)
-    known[field] = nil
-    gone[#gone + 1] = field
   end
 
   if change.hold then
     -- Somebody else may have it in hand already: then this one is next, and no third one comes between.
-    if not known.holder then
+    if not holder then
+      holder = id
       put('holder', id)
       put('last', id)
-    elseif known.holder ~= id then put('next:' .. id, '1') end
-    put('used', tonumber(known.used or '0') + 1)
+    elseif holder ~= id and not string.find(' ' .. heirs .. ' ', ' ' .. id .. ' ', 1, true) then
+      put('next', heirs == '' and id or heirs .. ' ' .. id)
+    end
+    put('used', used + 1)
     redis.call('PERSIST', key)
   end
   if change.release then
-    if known['next:' .. id] then drop('next:' .. id) end
-    -- Only who holds it gives it back: a code sent anew has forgotten what was used up, and who held it then.
-    if known.holder == id then
-      for _, field in ipairs(change.clear) do
-        if known[field] and cjson.decode(known[field]).id == id then drop(field) end
-      end
-      if change.refund > 0 then put('used', tonumber(known.used or '0') - change.refund) end
-      local heir = nil
-      for index = 1, #fields, 2 do
-        if known[fields[index]] then heir = heir or string.match(fields[index], '^next:(.+)$') end
-      end
-      if heir then
-        put('holder', heir)
-        drop('next:' .. heir)
-      else
-        drop('holder')
-      end
+    local waiting = {}
+    for other in string.gmatch(heirs, '%S+') do
+      if other ~= id then waiting[#waiting + 1] = other end
     end
+    -- Only who holds it gives it back: a code sent anew has forgotten what was used up, and who held it then.
+    if holder == id then
+      for _, field in ipairs(change.clear) do
+        local use = redis.call('HGET', key, field)
+        if use and string.match(use, '^%S+') == id then gone[#gone + 1] = field end
+      end
+      if change.refund > 0 then put('used', used - change.refund) end
+      holder = table.remove(waiting, 1)
+      if holder then put('holder', holder) else gone[#gone + 1] = 'holder' end
+    end
+    local left = table.concat(waiting, ' ')
+    if left == '' and heirs ~= '' then gone[#gone + 1] = 'next' elseif left ~= heirs then put('next', left) end
   end
   if #set > 0 then redis.call('HSET', key, unpack(set)) end
   if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
-  -- What nobody holds ends in time, also where a code sent anew had it forgotten and this change has made it again.
-  if change.release and not known.holder then redis.call('PEXPIRE', key, retentionMs) end
+  if change.release and not holder then redis.call('PEXPIRE', key, retentionMs) end
 end
 
 local kept = tonumber(ARGV[2])

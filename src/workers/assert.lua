@@ -32,7 +32,7 @@ if mine.codePrint ~= '' then
   redis.call('HSET', KEYS[3], 'used', used)
   -- One that has ended takes neither the transaction nor the code from another attempt that may have followed it.
   local set = ARGV[3] == '1' and 'HSETNX' or 'HSET'
-  redis.call(set, KEYS[3], 'code:' .. mine.codePrint, cjson.encode({ id = ARGV[1] }))
+  redis.call(set, KEYS[3], 'code:' .. mine.codePrint, ARGV[1])
   if ARGV[3] == '0' or not redis.call('HGET', KEYS[3], 'holder') then
     redis.call('HSET', KEYS[3], 'holder', ARGV[1], 'last', ARGV[1])
   end

@@ -89,12 +89,13 @@ local answers = each(#KEYS - OWN_KEYS + 1, function(index)
   local reference = prefix .. ':ref:' .. record.reference
   local used = 0
   if codePrint ~= '' then
-    local known = redis.call('HMGET', reference, 'holder', 'transaction', 'provedBy', 'used', 'remaining', 'code:' .. codePrint)
+    local known = redis.call('HMGET', reference, 'holder', 'transaction', 'provedBy', 'used', 'left', 'code:' .. codePrint)
     local holder, transaction = known[1], known[2]
     used = tonumber(known[4] or '0')
-    local sameCode = known[6] and cjson.decode(known[6]) or nil
+    -- Whose this code was, if it is known how it ended.
+    local endedBy = known[6] and string.match(known[6], '^(%S+) ')
     local refuse = nil
-    if sameCode and sameCode.id ~= id and sameCode.outcome then refuse = { 'already_used', sameCode.id }
+    if endedBy and endedBy ~= id then refuse = { 'already_used', endedBy }
     elseif holder and holder ~= id then refuse = { 'attempt_in_flight', holder }
     elseif transaction == 'succeeded' then refuse = { 'already_used', known[3] or '' }
     elseif used >= tonumber(ARGV[7]) or known[5] == '0' then refuse = { 'budget_spent', known[3] or '' }
@@ -134,14 +135,14 @@ local answers = each(#KEYS - OWN_KEYS + 1, function(index)
 
   if codePrint ~= '' then
     used = used + 1
-    redis.call('HSET', reference, 'holder', id, 'last', id, 'used', used, 'code:' .. codePrint, cjson.encode({ id = id }))
+    redis.call('HSET', reference, 'holder', id, 'last', id, 'used', used, 'code:' .. codePrint, id)
     redis.call('PERSIST', reference)
   end
   local attempt = text(tonumber(record.attempts or '0') + 1)
   local changes = {
     'state', 'sending', 'token', token, 'owner', worker, 'beganAt', text(now), 'inFlightUntil', text(now + inFlightFor),
     'updatedAt', text(now), 'used', text(used), 'attempts', attempt, 'revision', text(tonumber(record.revision or '0') + 1),
-    'history', (record.history or '') .. '{"at":' .. text(now) .. ',"event":"begun","attempt":' .. attempt .. '}\n',
+    'history', (record.history or '') .. text(now) .. ' begun ' .. attempt .. '\n',
   }
   redis.call('HSET', key, unpack(changes))
   for at = 1, #changes, 2 do record[changes[at]] = changes[at + 1] end

@@ -3,7 +3,14 @@
  * one step or not at all. Pure.
  */
 import { JOB_SEEN_WITHIN_MS } from '../producers/accept.ts';
-import type { HistoryEntry, RawRecord, VerificationRecord } from '../producers/record.ts';
+import {
+  headText,
+  historyLine,
+  type OtpOutcome,
+  type RawRecord,
+  standingText,
+  type VerificationRecord,
+} from '../producers/record.ts';
 import { type BreakerSettings, type Health, healthOf } from './breaker-policy.ts';
 import type { Evidence, Policy, Situation, Verdict } from './decide.ts';
 
@@ -59,9 +66,14 @@ function statusIn({ status }: Facts): number | null {
   return typeof status === 'number' ? status : null;
 }
 
-function setOrClear(change: Change, field: string, value: string | number | null): void {
-  if (value === null) change.clear.push(field);
-  else change.set[field] = String(value);
+/** What a transaction knows of a code: whose it was, and how it ended if that is known. */
+function codeUse(id: string, outcome?: OtpOutcome): string {
+  return outcome === undefined ? id : `${id} ${outcome}`;
+}
+
+export function codeUseIn(text: string): { readonly id: string; readonly outcome: string | null } {
+  const [id = '', outcome = null] = text.split(' ');
+  return { id, outcome };
 }
 
 /**
@@ -88,6 +100,7 @@ export function situationOf(
   record: VerificationRecord,
   evidence: Evidence,
   overtaken: boolean,
+  contested: boolean,
   now: number,
   random: number,
 ): Situation {
@@ -110,6 +123,7 @@ export function situationOf(
     hinted: record.hinted,
     setAside: record.history.at(-1)?.event === SET_ASIDE,
     overtaken,
+    contested,
     random,
   };
 }
@@ -165,9 +179,7 @@ export function changeOf(
     slowDownMs: 'slowDownMs' in verdict ? Math.ceil(verdict.slowDownMs ?? 0) : 0,
     reference: { set: {}, clear: [], refund: 0, release: false, forget: false, hold: false },
   };
-  const entry: Record<string, unknown> = { at: now, event: eventOf(evidence) };
-  if (begun) entry.attempt = before.attempts;
-  Object.assign(entry, facts);
+  const told: Record<string, unknown> = { ...facts };
   // A worker that is away may hold the next numbers, from a history that was lost: none of them may fit again.
   if (evidence.from === 'rolled_back' || evidence.from === 'owner_dead') {
     change.set.revision = String(before.revision + REVISIONS_PASSED_OVER);
@@ -187,7 +199,7 @@ export function changeOf(
       change.set.needsReview = '1';
       change.clear = [];
       change.publish = before.needsReview ? '' : 'otp.verification.review';
-      entry.contradicts = verdict.was;
+      told.contradicts = verdict.was;
       break;
     case 'note':
       change.clear = [];
@@ -203,7 +215,7 @@ export function changeOf(
       );
       change.clear = ['token', 'owner'];
       change.dueAt = Math.min(before.expiresAt, at + JOB_SEEN_WITHIN_MS);
-      entry.againAt = new Date(at).toISOString();
+      told.againAt = new Date(at).toISOString();
       giveBack();
       break;
     }
@@ -226,32 +238,32 @@ export function changeOf(
         const at = now + verdict.inquireInMs;
         change.set.nextInquiryAt = String(at);
         change.dueAt = at + INQUIRY_SEEN_WITHIN_MS;
-        entry.inquiryAt = new Date(at).toISOString();
+        told.inquiryAt = new Date(at).toISOString();
       }
       if (evidence.from === 'rolled_back' && before.state === 'queued') {
         change.set.inFlightUntil = String(now + timeoutMs + IN_FLIGHT_GRACE_MS);
         change.reference.hold = situation.takesCode;
-        if (situation.takesCode) change.reference.set[codeField] = JSON.stringify({ id: before.id });
+        if (situation.takesCode) change.reference.set[codeField] = codeUse(before.id);
       }
       if (verdict.proof === 'not_paid_once') change.set.notPaidAt = String(now);
       if (verdict.proof === 'none') change.clear.push('notPaidAt');
       if (verdict.publish === 'review') change.set.needsReview = '1';
       if (verdict.publish !== null) change.publish = `otp.verification.${verdict.publish}`;
       if (situation.takesCode && verdict.standing.otp === 'accepted') {
-        change.reference.set[codeField] = JSON.stringify({ id: before.id, outcome: 'accepted' });
+        change.reference.set[codeField] = codeUse(before.id, 'accepted');
       }
       break;
     }
     case 'settle': {
       change.set.state = 'settled';
-      change.set.final = '1';
-      change.clear.push('code', 'nextInquiryAt', 'needsReview');
+      // The code's print stays with the transaction, and the claim goes with the result to whoever ends it.
+      change.clear.push('code', 'codePrint', 'claim', 'nextInquiryAt', 'needsReview');
       change.publish = 'otp.verification.settled';
+      change.reference.release = true;
       if (verdict.code === 'untouched') {
         giveBack();
       } else if (situation.takesCode) {
-        change.reference.release = true;
-        change.reference.set[codeField] = JSON.stringify({ id: before.id, outcome: verdict.standing.otp });
+        change.reference.set[codeField] = codeUse(before.id, verdict.standing.otp);
         const { transaction } = verdict.standing;
         if (transaction === 'succeeded' || transaction === 'failed') {
           change.reference.set.transaction = transaction;
@@ -260,7 +272,7 @@ export function changeOf(
       } else if (verdict.standing.otp === 'accepted') {
         change.reference.forget = true; // a new code is on its way: what the old one used up is over
       }
-      if (evidence.from === 'reference' && evidence.ownedBy !== '') entry.ownedBy = evidence.ownedBy;
+      if (evidence.from === 'reference' && evidence.ownedBy !== '') told.ownedBy = evidence.ownedBy;
       break;
     }
     default:
@@ -269,21 +281,16 @@ export function changeOf(
 
   if (verdict.do === 'settle' || verdict.do === 'await') {
     const { standing } = verdict;
-    change.set.otp = standing.otp;
-    change.set.transaction = standing.transaction;
-    change.set.nextStep = standing.nextStep;
-    setOrClear(change, 'reason', standing.reason);
-    setOrClear(change, 'providerCode', standing.providerCode);
-    setOrClear(change, 'attemptsRemaining', verdict.attemptsRemaining);
-    if (verdict.providersWord !== undefined) change.reference.set.remaining = String(verdict.providersWord);
+    change.set.standing = standingText(standing, verdict.attemptsRemaining);
+    if (verdict.providersWord !== undefined) change.reference.set.left = String(verdict.providersWord);
     if (verdict.identifiers !== undefined) change.set.identifiers = JSON.stringify(verdict.identifiers);
     if (sealedDetails !== null) change.set.details = sealedDetails;
-    entry.otp = standing.otp;
-    entry.transaction = standing.transaction;
-    if (standing.reason !== null) entry.reason = standing.reason;
+    told.otp = standing.otp;
+    told.transaction = standing.transaction;
+    if (standing.reason !== null) told.reason = standing.reason;
   }
   if (change.publish !== '') change.set.sequence = String(before.sequence + 1);
-  change.history = `${JSON.stringify(entry satisfies Record<string, unknown> as HistoryEntry)}\n`;
+  change.history = historyLine(now, eventOf(evidence), begun ? before.attempts : null, told);
   return change;
 }
 
@@ -300,7 +307,7 @@ export interface Application {
   readonly fenced: boolean;
   readonly set: Readonly<Record<string, string>>;
   readonly clear: readonly string[];
-  /** A JSON line. */
+  /** A line. */
   readonly history: string;
   /** The record ends after `retentionMs`. */
   readonly ends: boolean;
@@ -327,7 +334,7 @@ export function applicationOf(change: Change, before: VerificationRecord): Appli
     id: before.id,
     version: versionOf(before),
     ...{ fenced, set, clear, history, health, publish, dueAt, retentionMs, slowDownMs },
-    ends: set.final === '1',
+    ends: set.state === 'settled',
     awaiting:
       state === 'awaiting'
         ? (set.awaitingSince ?? String(before.awaitingSince))
@@ -347,32 +354,23 @@ function touches({ set, release, forget, hold }: Change['reference']): boolean {
 /** What a result is made of, as the record will hold it when the change is written; but for the time of the writing. */
 export function snapshotOf({ set, clear }: Change, before: VerificationRecord): RawRecord {
   const { metadata, amount, traceparent, standing } = before;
-  const held: Record<string, string | null | undefined> = {
+  const snapshot: Record<string, string> = {
+    sequence: set.sequence ?? String(before.sequence),
     operation: before.operation,
     client: before.client,
     reference: before.reference,
     createdAt: String(before.createdAt),
     expiresAt: String(before.expiresAt),
-    head: JSON.stringify({ metadata, amount, ...(traceparent === null ? {} : { traceparent }) }),
+    head: headText({ metadata, amount, traceparent }),
     claim: before.claimKey,
-    state: before.state,
-    final: before.final ? '1' : null,
-    otp: standing?.otp,
-    transaction: standing?.transaction,
-    reason: standing?.reason,
-    nextStep: standing?.nextStep,
-    providerCode: standing?.providerCode,
-    attemptsRemaining: before.attemptsRemaining === null ? null : String(before.attemptsRemaining),
-    needsReview: before.needsReview ? '1' : null,
-    details: before.sealedDetails,
+    state: set.state ?? before.state,
   };
-  const snapshot: Record<string, string> = { sequence: String(before.sequence) };
-  for (const [field, value] of Object.entries(held)) {
-    if (typeof value === 'string' && !clear.includes(field)) snapshot[field] = value;
-  }
-  for (const field of ['sequence', ...Object.keys(held)]) {
-    const value = set[field];
-    if (value !== undefined) snapshot[field] = value;
-  }
+  const take = (field: string, was: string | null): void => {
+    const is = set[field] ?? (clear.includes(field) ? null : was);
+    if (is !== null) snapshot[field] = is;
+  };
+  take('standing', standing && standingText(standing, before.attemptsRemaining));
+  take('needsReview', before.needsReview ? '1' : null);
+  take('details', before.sealedDetails);
   return snapshot;
 }

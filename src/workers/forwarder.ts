@@ -217,9 +217,7 @@ export class Forwarder {
       put(resultsQueue(queue), RESULT_JOB_OPTIONS),
       hasWebhook ? put(webhookQueue(record.client), WEBHOOK_JOB_OPTIONS) : null,
       redis.publish(publishedChannel, results.map(({ record }) => `${record.id}.${record.sequence}`).join(' ')),
-      ...[...claimsByClient(results.filter(({ record }) => record.final)).values()].map((claims) =>
-        claimsEnd(claims, retentionMs, redis),
-      ),
+      ...[...claimsByClient(results).values()].map((claims) => claimsEnd(claims, retentionMs, redis)),
     ]);
     await redis.xdel(keys.outbox, ...results.map(({ entryId }) => entryId));
     for (const { record, type } of results) {
@@ -248,10 +246,11 @@ function keptOf(results: readonly Published[], kept: readonly string[]): readonl
   return results.filter(({ entryId }) => ids.has(entryId));
 }
 
-/** A client's claims are in one slot. */
+/** Those whose verifications have ended just now; a client's are in one slot. What is said of an end later has none. */
 function claimsByClient(results: readonly Outgoing[]): Map<string, string[]> {
   const claims = new Map<string, string[]>();
   for (const { record } of results) {
+    if (!record.final || record.claimKey === '') continue;
     const others = claims.get(record.client);
     if (others) others.push(record.claimKey);
     else claims.set(record.client, [record.claimKey]);

@@ -25,6 +25,7 @@ import {
   type Application,
   applicationOf,
   changeOf,
+  codeUseIn,
   eventOf,
   type Facts,
   IN_FLIGHT_GRACE_MS,
@@ -303,17 +304,17 @@ export class Journal {
    */
   async couldHaveBegun({ reference, codePrint, id }: VerificationRecord): Promise<boolean> {
     if (codePrint === '') return true;
-    const [transaction, used, remaining, code] = await this.#redis.hmget(
+    const [transaction, used, left, code] = await this.#redis.hmget(
       this.keys.transaction(reference),
-      ...['transaction', 'used', 'remaining', `code:${codePrint}`],
+      ...['transaction', 'used', 'left', `code:${codePrint}`],
     );
-    const sameCode = code ? (JSON.parse(code) as { id: string; outcome?: string }) : null;
+    const sameCode = code ? codeUseIn(code) : null;
     return !(
       transaction === 'succeeded' ||
       transaction === 'failed' ||
       Number(used ?? 0) >= this.#settings.policy.maxAttempts ||
-      remaining === '0' ||
-      (sameCode !== null && sameCode.id !== id && sameCode.outcome !== undefined)
+      left === '0' ||
+      (sameCode !== null && sameCode.id !== id && sameCode.outcome !== null)
     );
   }
 
@@ -350,10 +351,8 @@ export class Journal {
     };
     let writtenBack = false;
     for (;;) {
-      const situation = {
-        ...situationOf(before, evidence, overtaken(record, before), this.now(), random),
-        contested: await this.#isContested(before, evidence),
-      };
+      const contested = await this.#isContested(before, evidence);
+      const situation = situationOf(before, evidence, overtaken(record, before), contested, this.now(), random);
       const { policy } = this.#settings;
       const verdict = decide(evidence, situation, { ...policy, canInquire: policy.canInquire(before) });
       if (verdict.do === 'nothing') {
@@ -499,9 +498,9 @@ function publishedAs(
 /** Does this field of a transaction name another verification than `id` whose code may have moved its money? */
 function mayBeAnother(field: string, value: string, id: string): boolean {
   if (field === 'holder' || field === 'provedBy') return value !== '' && value !== id;
-  if (field.startsWith('next:')) return field !== `next:${id}`;
+  if (field === 'next') return value.split(' ').some((other) => other !== id);
   if (!field.startsWith('code:')) return false;
-  const code = JSON.parse(value) as { id: string; outcome?: string };
+  const code = codeUseIn(value);
   return code.id !== id && code.outcome !== 'rejected' && code.outcome !== 'not_submitted';
 }
 

@@ -41,7 +41,11 @@ describe('the review list', () => {
     await using empty = await createWorld();
     const { redis } = empty;
     await plant(redis, { reference: 'A', reviewSince: at(1), fields: { ...FINAL, needsReview: '1' } });
-    await plant(redis, { reference: 'B', reviewSince: at(2), fields: { reason: 'amount_mismatch' } });
+    await plant(redis, {
+      reference: 'B',
+      reviewSince: at(2),
+      fields: { standing: '["unknown","unknown","amount_mismatch","wait",null,null]' },
+    });
     await plant(redis, { reference: 'C', reviewSince: at(3), history: [{ at: at(3), event: 'patience_over' }] });
     await plant(redis, { partition: 'lipa-later', reference: 'D', reviewSince: at(4) });
     const broken = await plant(redis, { reference: 'E', reviewSince: at(5), fields: { head: '{' } });

@@ -1,5 +1,6 @@
 /** Records of the journal as the tests of the console need them, written as scripts write them. */
 import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
+import { type HistoryEntry, historyLine } from '../../src/producers/record.ts';
 import type { RedisConnection } from '../../src/redis/connections.ts';
 
 export interface Planted {
@@ -10,7 +11,7 @@ export interface Planted {
   /** In the list of reviews since then, in Unix ms; in none when not said. */
   readonly reviewSince?: number;
   readonly fields?: Readonly<Record<string, string>>;
-  readonly history?: readonly Record<string, unknown>[];
+  readonly history?: readonly HistoryEntry[];
 }
 
 /** One that awaits proof: it was sent and the answer was lost. */
@@ -41,19 +42,16 @@ export async function plant(
     attempts: '1',
     used: '1',
     awaitingSince: String(acceptedAt + 2_010),
-    otp: 'unknown',
-    transaction: 'unknown',
-    reason: 'no_answer',
-    nextStep: 'wait',
+    standing: '["unknown","unknown","no_answer","wait",null,null]',
     head: JSON.stringify({ amount: { value: '100.00', currency: 'NGN' } }),
-    history: entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''),
+    history: entries.map(({ at, event, attempt = null, ...facts }) => historyLine(at, event, attempt, facts)).join(''),
     ...(reviewSince === undefined ? {} : { needsReview: '1' }),
     ...fields,
   });
-  await redis.zadd(keys.ofReference(client, reference), 0, verification);
+  await redis.hset(keys.transaction(reference), `of:${verification}`, client);
   await redis.zadd(keys.awaiting, acceptedAt, verification);
   if (reviewSince !== undefined) await redis.zadd(keys.review, reviewSince, verification);
   return verification;
 }
 
-export const FINAL = { state: 'settled', final: '1', otp: 'accepted', transaction: 'succeeded', nextStep: 'none' };
+export const FINAL = { state: 'settled', standing: '["accepted","succeeded",null,"none",null,null]' };

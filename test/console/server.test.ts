@@ -1,6 +1,7 @@
 import { Gauge } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
+import { historyLine } from '../../src/producers/record.ts';
 import { BEST_OF_THREE } from '../support/timing.ts';
 import { plant } from './records.ts';
 import { AUTHORIZED, basic, createWorld, PATIENT, USER, user, type World } from './world.ts';
@@ -16,7 +17,6 @@ beforeAll(async () => {
   world = await createWorld({ throttle: PATIENT });
   await world.redis.hset(partitionKeys('cepta').record(id), {
     state: 'settled',
-    final: '1',
     operation: 'verify',
     client: 'shop',
     reference: '<b>TX</b>',
@@ -25,12 +25,7 @@ beforeAll(async () => {
     expiresAt: acceptedAt + 300_000,
     revision: '3',
     sequence: '1',
-    otp: 'rejected',
-    transaction: 'pending',
-    reason: 'wrong_code',
-    nextStep: 'reenter_code',
-    providerCode: 'INVALID_OTP',
-    attemptsRemaining: '2',
+    standing: '["rejected","pending","wrong_code","reenter_code","INVALID_OTP",2]',
     code: CODE,
     details: DETAILS,
     codePrint: 'canary-print',
@@ -45,7 +40,7 @@ beforeAll(async () => {
       { at: acceptedAt + 12, event: 'begun', attempt: 1 },
       { at: acceptedAt + 2_500, event: 'answered', attempt: 1, detail: '<img src=x>' },
     ]
-      .map((entry) => `${JSON.stringify(entry)}\n`)
+      .map(({ at, event, attempt = null, ...facts }) => historyLine(at, event, attempt, facts))
       .join(''),
   });
 });

@@ -16,8 +16,9 @@
  */
 import { createHash } from 'node:crypto';
 import type { VerificationRecord } from '../../src/producers/record.ts';
+import { codeUseIn } from '../../src/workers/change.ts';
 import type { Side } from './events.ts';
-import { type Content, type Fields, IDS, type Of } from './lane.ts';
+import { type Content, type Fields, IDS, type Of, standingIn } from './lane.ts';
 import { IN_FLIGHT_MS } from './oracle.ts';
 import type { Held, State, Undelivered, WorkerState } from './state.ts';
 
@@ -42,7 +43,7 @@ const OVER: Readonly<Record<string, ReadonlySet<string>>> = {
   ),
   settled: passedOver(
     ...['expiresAt', 'notBefore', 'beganAt', 'refusals', 'notSent', 'used', 'attempts', 'hinted', 'inFlightUntil'],
-    ...['awaitingSince', 'nextInquiryAt', 'inquiries', 'notPaidAt', 'final', 'otp', 'reason', 'nextStep'],
+    ...['awaitingSince', 'nextInquiryAt', 'inquiries', 'notPaidAt', 'otp', 'reason', 'nextStep'],
     ...['providerCode', 'attemptsRemaining', 'identifiers', 'details'],
   ),
 };
@@ -96,7 +97,8 @@ function verificationOf(state: State, of: Of): unknown {
   const over = OVER[record.state ?? ''] ?? IDLE;
   // An inquiry may have been put before it was settled.
   const asked = undelivered.some((one) => one.of === of && one.evidence.from === 'inquiry');
-  const fields = Object.entries(record).filter(([name]) => !over.has(name) || (asked && name === 'inFlightUntil'));
+  const { standing: _, ...apart } = { ...record, ...standingIn(record) };
+  const fields = Object.entries(apart).filter(([name]) => !over.has(name) || (asked && name === 'inFlightUntil'));
   const { firstNotPaidAt, ...heard } = oracle.heard[of];
   return [
     fields.map(([name, value]) => ofField(state, name, value)).sort(),
@@ -115,7 +117,7 @@ function verificationOf(state: State, of: Of): unknown {
 }
 
 function lastEventOf({ history = '' }: Fields): string | undefined {
-  return /"event":"(\w+)"/.exec(history)?.[1];
+  return /^\d+ (\w+)/.exec(history)?.[1];
 }
 
 function ofField(state: State, name: string, value: string): string {
@@ -152,11 +154,11 @@ function placeOf(state: State, of: Of): unknown[] {
   const { reference } = state.content;
   const id = IDS[of];
   const entry = usesCode(state, of) ? reference[`code:${state.oracle.codes[of]}`] : undefined;
-  const code = entry === undefined ? null : (JSON.parse(entry) as { id: string; outcome?: string });
+  const code = entry === undefined ? null : codeUseIn(entry);
   return [
     reference.holder === id,
     reference.provedBy === id,
-    reference[`next:${id}`] !== undefined,
+    reference.next?.split(' ').includes(id) === true,
     code && [code.id === id, code.outcome],
   ];
 }
@@ -176,7 +178,7 @@ function transactionOf(state: State): unknown {
   return [
     usesCode(state, 0) && usesCode(state, 1) && one === two,
     Object.entries(content.reference)
-      .filter(([name]) => !/^(holder|last|provedBy|next:.*|code:.*)$/.test(name))
+      .filter(([name]) => !/^(holder|last|provedBy|next|code:.*|of:.*)$/.test(name))
       .sort(),
   ];
 }

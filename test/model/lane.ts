@@ -198,7 +198,7 @@ function entryOf(flat: readonly string[]): OutboxEntry {
     type: (fields.type ?? '').replace('otp.verification.', ''),
     sequence: Number(fields.sequence),
     words: wordsOf(fields),
-    attemptsRemaining: fields.attemptsRemaining ?? '',
+    attemptsRemaining: standingIn(fields).attemptsRemaining ?? '',
   };
 }
 
@@ -208,8 +208,17 @@ function listed<T>(list: readonly T[]): readonly T[] {
 }
 
 export function wordsOf(fields: Fields): string {
-  const { otp = '-', transaction = '-', reason = '-', nextStep = '-', providerCode = '-' } = fields;
+  const { otp = '-', transaction = '-', reason = '-', nextStep = '-', providerCode = '-' } = standingIn(fields);
   return [otp, transaction, reason, nextStep, providerCode].join(' ');
+}
+
+/** What the field `standing` says, each by its name; nothing of what it does not say. */
+export function standingIn({ standing }: Fields): Fields {
+  const values = (standing === undefined ? [] : JSON.parse(standing)) as readonly (string | number | null)[];
+  const names = ['otp', 'transaction', 'reason', 'nextStep', 'providerCode', 'attemptsRemaining'];
+  return Object.fromEntries(
+    names.flatMap((name, index) => ((values[index] ?? null) === null ? [] : [[name, String(values[index])]])),
+  );
 }
 
 function fieldsOf(flat: readonly string[]): Record<string, string> {

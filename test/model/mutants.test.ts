@@ -100,7 +100,7 @@ const mutants: readonly Mutant[] = [
     model: inquiry,
     depth: 4,
     caughtBy: ['holder'],
-    scripts: [[`drop('holder')`, '']],
+    scripts: [[`gone[#gone + 1] = 'holder'`, '']],
   },
   {
     name: 'g: what was not sent still counts',

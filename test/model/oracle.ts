@@ -3,7 +3,7 @@
  * rules, not from the code under test, and asked after every step whether Redis still says the truth.
  */
 import type { Evidence } from '../../src/workers/decide.ts';
-import { type Content, type Fields, IDS, type Of, type OutboxEntry, wordsOf } from './lane.ts';
+import { type Content, type Fields, IDS, type Of, type OutboxEntry, standingIn, wordsOf } from './lane.ts';
 
 export const AMOUNT = { value: '100.00', currency: 'NGN' };
 /** The time-out of a call, and what its answer may need to come back to us. */
@@ -254,7 +254,7 @@ export function judge(
     const record = content.records[of];
     const known = before.final[of] ?? null;
     if (record === null) return before.rolledBack ? null : known;
-    const words = record.final === '1' ? wordsOf(record) : null;
+    const words = record.state === 'settled' ? wordsOf(record) : null;
     if (before.rolledBack) return words;
     demand(
       known === null || known === words,
@@ -302,14 +302,15 @@ function judgeResults(oracle: Oracle, of: Of, record: Fields, outbox: readonly O
   );
   const said = own.at(-1);
   demand(
-    said === undefined ? record.otp === undefined : said.words === wordsOf(record),
+    said === undefined ? record.standing === undefined : said.words === wordsOf(record),
     INVARIANTS.sequence,
     `verification ${of + 1} says "${wordsOf(record)}" and has published "${said?.words}"`,
   );
+  const { attemptsRemaining = '' } = standingIn(record);
   demand(
-    said === undefined || said.attemptsRemaining === (record.attemptsRemaining ?? ''),
+    said === undefined || said.attemptsRemaining === attemptsRemaining,
     INVARIANTS.sequence,
-    `verification ${of + 1} has ${record.attemptsRemaining} left and has published ${said?.attemptsRemaining}`,
+    `verification ${of + 1} has ${attemptsRemaining} left and has published ${said?.attemptsRemaining}`,
   );
   demand(
     settled === (oracle.final[of] === null ? 0 : 1),
@@ -331,7 +332,6 @@ function judgeNextStep(
   const stands = (set: Fields): boolean => Object.keys(set).some((member) => member.endsWith(String(of + 1)));
   const say = (what: string): string => `verification ${of + 1} is ${record.state} and ${what}`;
   const settled = record.state === 'settled';
-  demand(settled === (record.final === '1'), INVARIANTS.nextStep, say(`final is ${record.final}`));
   // A final record may be looked at for as long as a person has not.
   const mayStand = !settled || record.needsReview === '1';
   demand(stands(due) || settled, INVARIANTS.nextStep, say('does not stand in due'));
@@ -370,7 +370,7 @@ function judgeNextStep(
 
 function judgeProof({ heard: all, submissions, final, rolledBack }: Oracle, of: Of, record: Fields): void {
   const mine = all[of];
-  const { otp, transaction } = record;
+  const { otp, transaction } = standingIn(record);
   const say = (what: string): string => `verification ${of + 1} says "${wordsOf(record)}" ${what}`;
   const may = (): boolean =>
     submissions.some((one) => one.of === of && (one.fate === 'open' || one.fate === 'reached'));

@@ -61,7 +61,7 @@ async function happen(life: Life, { lane, model }: Reality, event: Event): Promi
 async function endOf(life: Life, { lane, model }: Reality): Promise<void> {
   for (let turn = 0; turn < 40; turn += 1) {
     const waiting = life.state.content.records.find(
-      (record) => record && record.final !== '1' && !(record.state === 'awaiting' && record.needsReview === '1'),
+      (record) => record && record.state !== 'settled' && !(record.state === 'awaiting' && record.needsReview === '1'),
     );
     if (!waiting) return;
     const of = life.state.content.records.indexOf(waiting) as 0 | 1;

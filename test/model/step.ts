@@ -371,7 +371,7 @@ class Step {
       operation: 'verify',
       client: 'shop',
       reference: REFERENCE,
-      head: JSON.stringify({ metadata: {}, amount: AMOUNT, plainParams: {} }),
+      head: JSON.stringify({ amount: AMOUNT }),
       code: 'sealed',
       codePrint: code,
       claim: '{idem-shop}:claim',

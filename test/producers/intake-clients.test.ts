@@ -110,7 +110,7 @@ describe('the rate of a client', () => {
     await eventually(async () => {
       const key = `k-${number++}`;
       const reply = await world.post(demoRequest(), key);
-      if (reply.status === 202) accepted.push(Number(await world.redis.hget(claimKey('shop', key), 'at')));
+      if (reply.status === 202) accepted.push(Number(await world.redis.lindex(clientRateKey('shop'), -1)));
       else expectLimited(reply, 'rate-limited');
       return accepted.length === 6;
     });

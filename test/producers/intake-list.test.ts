@@ -1,6 +1,7 @@
 /** What else the intake tells: a client's verifications of one transaction, its own description, and the caller's trace. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { asyncApi } from '../../src/producers/asyncapi.ts';
+import { newVerificationId, partitionKeys } from '../../src/producers/job.ts';
 import { openApi } from '../../src/producers/openapi.ts';
 import { readVerification } from '../../src/producers/reading.ts';
 import { resultEventOf } from '../../src/producers/result.ts';
@@ -43,6 +44,15 @@ describe('the verifications of one transaction', () => {
     const { status, body } = await list('provider=other&reference=LIST-3', { apiKey: KIOSK.apiKey.reveal() });
     expect(status).toBe(200);
     expect(body).toEqual({ verifications: [], next: null });
+  });
+
+  test('are found among any number of those of others', async () => {
+    const { transaction } = partitionKeys('demo');
+    const others = Array.from({ length: 3_000 }, () => [`of:${newVerificationId('demo')}`, 'kiosk']);
+    await world.redis.hset(transaction('LIST-5'), Object.fromEntries(others));
+    const ids = [await accept('LIST-5', 'list-5-a'), await accept('LIST-5', 'list-5-b')];
+    const { body } = await list('provider=demo&reference=LIST-5');
+    expect([idsOf(body), body.next]).toEqual([ids, null]);
   });
 
   test('come in pages of fifty', async () => {

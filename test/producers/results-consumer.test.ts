@@ -44,7 +44,6 @@ async function setup(): Promise<Bundle> {
 function recordOf(id: string, sequence: number, details?: string): VerificationRecord {
   const record = readRecord(id, 'demo', {
     state: 'settled',
-    final: '1',
     sequence: String(sequence),
     operation: 'verify',
     client: 'shop',
@@ -53,10 +52,8 @@ function recordOf(id: string, sequence: number, details?: string): VerificationR
     updatedAt: '1795291201000',
     expiresAt: '1795291500000',
     head: '{"metadata":{},"amount":null,"plainParams":{}}',
-    history: '{"at":1795291200000,"event":"accepted"}\n',
-    otp: 'accepted',
-    transaction: 'succeeded',
-    nextStep: 'none',
+    history: '1795291200000 accepted\n',
+    standing: '["accepted","succeeded",null,"none",null,null]',
     ...(details === undefined ? {} : { details }),
   });
   if (!record) throw new Error('it has a state');

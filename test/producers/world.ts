@@ -196,19 +196,12 @@ export async function startWorld(
 
 export const SETTLED = {
   state: 'settled',
-  final: '1',
-  otp: 'accepted',
-  transaction: 'succeeded',
-  nextStep: 'none',
-  providerCode: '00',
+  standing: '["accepted","succeeded",null,"none","00",null]',
 };
 
 export const AWAITING = {
   state: 'awaiting',
-  otp: 'unknown',
-  transaction: 'unknown',
-  nextStep: 'wait',
-  reason: 'no_answer',
+  standing: '["unknown","unknown","no_answer","wait",null,null]',
 };
 
 export async function eventually(is: () => boolean | Promise<boolean>, withinMs = 10_000): Promise<void> {

@@ -87,6 +87,12 @@ const outbox = async (): Promise<Record<string, string>[]> => await outboxOf(red
 const usedOf = async (reference: string): Promise<number> =>
   Number((await redis.hget(keys.transaction(reference), 'used')) ?? 0);
 
+/** All that a transaction knows, but for whose its verifications are. */
+const attemptsKnownOf = async (reference: string): Promise<Record<string, string>> =>
+  Object.fromEntries(
+    Object.entries(await redis.hgetall(keys.transaction(reference))).filter(([field]) => !field.startsWith('of:')),
+  );
+
 describe('the right to send', () => {
   test('is granted once, however many ask at once in however many processes', async () => {
     const journals = Array.from({ length: 5 }, () => journalOf({ redis }));
@@ -395,8 +401,9 @@ describe('where no money moves', () => {
     const journal = journalOf({ redis }, { policy });
     const sendCode = { kind: 'accepted', transaction: 'none', providerCode: '200' } as const;
     const verify = await begin(journal, await seed(redis, { reference: 'P', codePrint: 'one' }));
-    await submitted(journal, answer(sendCode), { reference: 'P', codePrint: '', operation: 'send' });
-    expect(await redis.exists(keys.transaction('P'))).toBe(0);
+    const sent = await submitted(journal, answer(sendCode), { reference: 'P', codePrint: '', operation: 'send' });
+    expect(await attemptsKnownOf('P')).toEqual({});
+    expect(await redis.hkeys(keys.transaction('P'))).toEqual([`of:${verify.id}`, `of:${sent}`]);
     await apply(journal, verify, CANNOT);
     expect(await usedOf('P')).toBe(0);
     for (const codePrint of ['two', 'three', 'four'])
@@ -412,6 +419,21 @@ describe('where no money moves', () => {
   const WRONG_LIPA = answer({ kind: 'rejected', reason: null, transaction: 'none', providerCode: '400' });
 });
 
+test('a transaction ends in time unless an attempt holds it, whoever else is accepted meanwhile', async () => {
+  const journal = journalOf({ redis });
+  const leftMs = async (): Promise<number> => await redis.pttl(keys.transaction('LIFE'));
+  const days = 24 * 3_600_000;
+  const record = await begin(journal, await seed(redis, { reference: 'LIFE', codePrint: 'one' }));
+  expect(await leftMs()).toBe(-1);
+  await seed(redis, { reference: 'LIFE', codePrint: 'two' });
+  expect(await leftMs()).toBe(-1);
+  await apply(journal, record, WRONG);
+  expect(await leftMs()).toBeGreaterThan(0);
+  expect(await leftMs()).toBeLessThanOrEqual(3_600_000); // the journal's retention here
+  await seed(redis, { reference: 'LIFE', codePrint: 'three' });
+  expect(await leftMs()).toBeGreaterThan(6 * days);
+});
+
 describe('what is decided', () => {
   test('is written once, when two who know different things meet', async () => {
     const [one, other] = [journalOf({ redis }), journalOf({ redis })];
@@ -425,7 +447,7 @@ describe('what is decided', () => {
       expect(entries.map(({ sequence }) => sequence)).toEqual(entries.length === 1 ? ['1'] : ['1', '2']);
       expect(final.sequence).toBe(entries.length);
       expect(applied.filter(({ published }) => published !== null)).toHaveLength(entries.length);
-      expect(entries.filter(({ final }) => final === '1')).toHaveLength(1);
+      expect(entries.filter(({ state }) => state === 'settled')).toHaveLength(1);
     }
   });
 
@@ -534,15 +556,11 @@ describe('what is decided', () => {
       reference: 'TX9',
       createdAt: String(record.createdAt),
       expiresAt: String(record.expiresAt),
-      head: JSON.stringify({ metadata: { orderId: 'A-17' }, amount: null }),
+      head: JSON.stringify({ metadata: { orderId: 'A-17' } }),
       claim: '{idem-shop}:claim',
       state: 'awaiting',
       sequence: '1',
-      otp: 'accepted',
-      transaction: 'pending',
-      nextStep: 'wait',
-      providerCode: '00',
-      attemptsRemaining: '2',
+      standing: '["accepted","pending",null,"wait","00",2]',
       details: 'sealed {"token":"T"}',
     });
     await apply(journal, record, found('paid', journal.now()));
@@ -551,9 +569,9 @@ describe('what is decided', () => {
     expect(second).toMatchObject({
       id,
       sequence: '2',
-      final: '1',
       state: 'settled',
-      transaction: 'succeeded',
+      standing: expect.stringContaining('"succeeded"'),
+      claim: '{idem-shop}:claim',
       details: 'sealed {"token":"T"}',
     });
     expect(record.identifiers).toEqual(['B-1']);
@@ -705,7 +723,7 @@ describe('the rate', () => {
     const id = await seed(redis, { reference: 'TX' });
     expect(await journal.begin(id)).toMatchObject({ is: 'later', because: 'rate_limited' });
     expect(await read(journal, id)).toMatchObject({ state: 'queued', attempts: 0, revision: 1 });
-    expect(await redis.exists(keys.transaction('TX'))).toBe(0);
+    expect(await attemptsKnownOf('TX')).toEqual({});
   });
 
   test('takes no token from a code that is dead or blocked', async () => {

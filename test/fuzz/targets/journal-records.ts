@@ -45,45 +45,25 @@ const QUEUED: RawRecord = {
     createdAt: '1795291200000',
     updatedAt: '1795291200000',
   },
-  ...{ expiresAt: '1795291500000', history: '{"at":1795291200000,"event":"accepted"}\n' },
+  ...{ expiresAt: '1795291500000', history: '1795291200000 accepted\n' },
 };
 const { code: _, ...WITHOUT_CODE } = QUEUED;
 const SENDING: RawRecord = {
   ...QUEUED,
   ...{ state: 'sending', token: 'f'.repeat(32), owner: 'worker-1', attempts: '1', used: '1', beganAt: '1795291201000' },
-  ...{ inFlightUntil: '1795291241000', history: `${QUEUED.history}{"at":1795291201000,"event":"begun","attempt":1}\n` },
+  ...{ inFlightUntil: '1795291241000', history: `${QUEUED.history}1795291201000 begun 1\n` },
 };
 const AWAITING: RawRecord = {
   ...WITHOUT_CODE,
-  ...{
-    state: 'awaiting',
-    otp: 'unknown',
-    transaction: 'unknown',
-    nextStep: 'wait',
-    reason: 'no_answer',
-    sequence: '1',
-  },
+  ...{ state: 'awaiting', standing: '["unknown","unknown","no_answer","wait","TIMEOUT",null]', sequence: '1' },
+  history: `${SENDING.history}1795291202000 lost 1 {"code":"TIMEOUT"}\n`,
   ...{ awaitingSince: '1795291202000', nextInquiryAt: '1795291212000', inquiries: '2', needsReview: '1', hinted: '1' },
-  ...{ identifiers: '["S-9"]', notPaidAt: '1795291203000', providerCode: 'TIMEOUT' },
+  ...{ identifiers: '["S-9"]', notPaidAt: '1795291203000' },
 };
 const SETTLED: RawRecord = {
   ...WITHOUT_CODE,
-  ...{
-    state: 'settled',
-    final: '1',
-    otp: 'rejected',
-    transaction: 'pending',
-    reason: 'wrong_code',
-    nextStep: 'reenter_code',
-  },
-  ...{
-    sequence: '2',
-    attemptsRemaining: '2',
-    providerCode: 'INVALID_OTP',
-    details: SEALED,
-    refusals: '1',
-    notSent: '1',
-  },
+  ...{ state: 'settled', standing: '["rejected","pending","wrong_code","reenter_code","INVALID_OTP",2]' },
+  ...{ sequence: '2', details: SEALED, refusals: '1', notSent: '1' },
 };
 const RECORDS = [QUEUED, SENDING, AWAITING, SETTLED];
 const FIELDS = [...new Set(RECORDS.flatMap((record) => Object.keys(record))), '__proto__', 'constructor'];
