@@ -2,7 +2,7 @@
  * The judge: pure. It is given what callers were told, what was published, what crossed the wire and the money ledger,
  * and says what contradicts what. The ledger is right by definition: it was written before anything was answered.
  */
-import type { VerificationResource } from '../src/producers/record.ts';
+import type { VerificationResource } from '../src/producers/resource.ts';
 import type { ResultEvent } from '../src/producers/result.ts';
 import type { LedgerEntry, SandboxProvider } from '../src/sandbox/index.ts';
 

@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
-import type { VerificationResource } from '../src/producers/record.ts';
+import type { VerificationResource } from '../src/producers/resource.ts';
 import type { Story, Submission } from './plan.ts';
 import { API_KEY } from './world.ts';
 

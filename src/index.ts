@@ -17,8 +17,8 @@ export {
   type Producer,
   type ProducerOptions,
 } from './producers/producer.ts';
-export type { VerificationResource } from './producers/record.ts';
 export { type FieldFault, InvalidRequestError } from './producers/request.ts';
+export type { VerificationResource } from './producers/resource.ts';
 export type { ResultEvent, ResultType } from './producers/result.ts';
 export type { ResultsConsumer, ResultsConsumerOptions } from './producers/results-consumer.ts';
 export type { RedisSettings } from './redis/connections.ts';

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { awaitedNext } from '../producers/awaited.ts';
-import { resourceOf, type VerificationResource } from '../producers/record.ts';
+import { resourceOf, type VerificationResource } from '../producers/resource.ts';
 import { addExamples, colors, configOption, jsonOption, printJson, withRedis } from './command.ts';
 import { readExisting } from './verification.ts';
 

@@ -1,7 +1,8 @@
 /** One verification for the commands that are about one: read, and in words. */
 import { partitionOf } from '../producers/job.ts';
 import { readVerification } from '../producers/reading.ts';
-import { resourceOf, type VerificationRecord, type VerificationResource } from '../producers/record.ts';
+import type { VerificationRecord } from '../producers/record.ts';
+import { resourceOf, type VerificationResource } from '../producers/resource.ts';
 import type { RedisConnection } from '../redis/connections.ts';
 import { CommandError, UsageError } from './command.ts';
 

@@ -1,4 +1,5 @@
-import { isoTime, type VerificationRecord } from './record.ts';
+import type { VerificationRecord } from './record.ts';
+import { isoTime } from './resource.ts';
 
 /** What is awaited next, when, and by whom: one sentence for a person, null once nothing is. `how` a person gives evidence. */
 export function awaitedNext(

@@ -16,7 +16,7 @@ import { answerHeaders, authentication, isEncrypted, OpenRequests, repeatedHeade
 import { partitionOf } from './job.ts';
 import { type Answer, problem } from './problem.ts';
 import { readByReference, readVerification } from './reading.ts';
-import { acceptedResourceOf, resourceOf, type VerificationRecord, type VerificationResource } from './record.ts';
+import type { VerificationRecord } from './record.ts';
 import {
   type FieldFault,
   InvalidRequestError,
@@ -25,6 +25,7 @@ import {
   traceparentIn,
   type VerificationRequest,
 } from './request.ts';
+import { acceptedResourceOf, resourceOf, type VerificationResource } from './resource.ts';
 import { type Exchange, queryOf, type Route, type Routes, router } from './routing.ts';
 import type { Waiting } from './waiting.ts';
 

@@ -13,7 +13,6 @@ import { within } from '../time-limit.ts';
 import { type Acceptance, type AcceptingClient, acceptParsed } from './accept.ts';
 import { producerQueues } from './queues.ts';
 import { readVerification } from './reading.ts';
-import { resourceOf, type VerificationResource } from './record.ts';
 import {
   InvalidRequestError,
   idempotencyKeyProblem,
@@ -22,6 +21,7 @@ import {
   shown,
   traceparentIn,
 } from './request.ts';
+import { resourceOf, type VerificationResource } from './resource.ts';
 import { publicKeySet, Sealer, type SealingKeySet, sealingKeySetSchema } from './sealing.ts';
 
 export interface ProducerOptions {

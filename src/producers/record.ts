@@ -129,54 +129,21 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
   if (raw.v !== undefined && raw.v !== RECORD_FORMAT) throw new NewerFormatError(id);
   const number = (field: string): number => {
     const value = Number(raw[field] ?? 0);
-    if (Number.isFinite(value) && Math.abs(value) <= LATEST_TIME) return value;
+    if (isMeasure(value)) return value;
     throw new RecordError(id, field, 'a number');
   };
   const text = (field: string): string | null => raw[field] ?? null;
-  const word = <Word extends string>(field: string, words: readonly Word[], given: unknown = raw[field]): Word => {
-    const found = words.find((one) => one === given);
-    if (found !== undefined) return found;
-    throw new RecordError(id, field, `one of ${words.join(', ')}`);
-  };
-  const json = (field: string, value: string): unknown => {
-    try {
-      return JSON.parse(value);
-    } catch {
-      throw new RecordError(id, field, 'JSON'); // the parser's own message would quote it
-    }
-  };
-  const head = json('head', raw.head ?? '{}');
-  if (!isMapping(head)) throw new RecordError(id, 'head', 'a JSON object');
-  const { metadata = {}, amount = null, plainParams = {}, traceparent = null } = head;
-  if (!isMapping(metadata)) throw new RecordError(id, 'head.metadata', 'a JSON object');
-  if (!isMapping(plainParams)) throw new RecordError(id, 'head.plainParams', 'a JSON object');
-  if (traceparent !== null && typeof traceparent !== 'string') throw new RecordError(id, 'head.traceparent', 'a text');
-  if (!isAmount(amount)) throw new RecordError(id, 'head.amount', 'an amount');
-  const identifiers = json('identifiers', raw.identifiers ?? '[]');
+  const state = wordIn(id, 'state', STATES, raw.state);
+  const { metadata = {}, amount = null, plainParams = {}, traceparent = null } = headIn(id, raw.head ?? '{}');
+  const { standing, attemptsRemaining } = raw.standing === undefined ? UNDECIDED : standingIn(id, raw.standing);
+  const identifiers = jsonIn(id, 'identifiers', raw.identifiers ?? '[]');
   if (!Array.isArray(identifiers) || identifiers.some((one) => typeof one !== 'string')) {
     throw new RecordError(id, 'identifiers', 'a list of texts');
   }
-  const outcome = raw.standing === undefined ? null : json('standing', raw.standing);
-  if (outcome !== null && !Array.isArray(outcome)) throw new RecordError(id, 'standing', 'a list');
-  const [otp, transaction, reason, nextStep, providerCode, attemptsRemaining] = (outcome ?? []) as readonly unknown[];
-  if (!isTextOrNothing(providerCode)) throw new RecordError(id, 'standing.providerCode', 'a text');
-  if (!isNumberOrNothing(attemptsRemaining)) throw new RecordError(id, 'standing.attemptsRemaining', 'a number');
-  const lines = (raw.history ?? '').split('\n').filter((line) => line !== '');
-  const history = lines.map((line): HistoryEntry => {
-    const [, at, event = '', attempt, facts] = HISTORY_LINE.exec(line) ?? [];
-    const told = facts === undefined ? {} : json('history', facts);
-    if (!isTime(Number(at)) || !isMapping(told)) {
-      throw new RecordError(id, 'history', 'lines of a time, an event, the attempt and facts in JSON');
-    }
-    const entry =
-      attempt === undefined ? { at: Number(at), event } : { at: Number(at), event, attempt: Number(attempt) };
-    return facts === undefined ? entry : { ...entry, ...told, ...entry }; // no fact may pass for one of these
-  });
-  const state = word('state', STATES);
   return {
     id,
     partition,
-    operation: word('operation', OPERATIONS),
+    operation: wordIn(id, 'operation', OPERATIONS, raw.operation),
     client: raw.client ?? '',
     reference: raw.reference ?? '',
     createdAt: number('createdAt'),
@@ -202,17 +169,8 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
     beganAt: number('beganAt'),
     inFlightUntil: number('inFlightUntil'),
     notBefore: number('notBefore'),
-    standing:
-      outcome === null
-        ? null
-        : {
-            otp: word('standing.otp', OTP_OUTCOMES, otp),
-            transaction: word('standing.transaction', TRANSACTION_OUTCOMES, transaction),
-            reason: reason === null ? null : word('standing.reason', REASONS, reason),
-            nextStep: word('standing.nextStep', NEXT_STEPS, nextStep),
-            providerCode: providerCode ?? null,
-          },
-    attemptsRemaining: attemptsRemaining ?? null,
+    standing,
+    attemptsRemaining,
     needsReview: raw.needsReview === '1',
     hinted: raw.hinted === '1',
     awaitingSince: number('awaitingSince'),
@@ -221,36 +179,20 @@ export function readRecord(id: string, partition: string, raw: RawRecord): Verif
     notPaidAt: number('notPaidAt'),
     identifiers,
     sealedDetails: text('details'),
-    history,
+    history: historyIn(id, raw.history ?? ''),
   };
 }
 
-/** In Unix milliseconds, as far as a Date reaches (ECMAScript §21.4.1.1). */
-const LATEST_TIME = 8.64e15;
-
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+/** What a client has said besides, in the field `head`; what it left empty is not there. */
+export interface Head {
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly amount?: Amount | null;
+  readonly plainParams?: Readonly<Record<string, unknown>>;
+  readonly traceparent?: string | null;
 }
 
-function isAmount(value: unknown): value is Amount | null {
-  return value === null || (isMapping(value) && typeof value.value === 'string' && typeof value.currency === 'string');
-}
-
-function isTextOrNothing(value: unknown): value is string | null | undefined {
-  return value === undefined || value === null || typeof value === 'string';
-}
-
-function isNumberOrNothing(value: unknown): value is number | null | undefined {
-  return value === undefined || value === null || (typeof value === 'number' && Math.abs(value) <= LATEST_TIME);
-}
-
-function isTime(value: number): boolean {
-  return Math.abs(value) <= LATEST_TIME;
-}
-
-/** The field `head`: what a client has said besides, without what it left empty. */
-export function headText({ metadata, amount, plainParams = {}, traceparent }: Head): string {
-  const head: Partial<Head> = {};
+export function headText({ metadata = {}, amount, plainParams = {}, traceparent }: Head): string {
+  const head: { -readonly [Name in keyof Head]: Head[Name] } = {};
   if (Object.keys(metadata).length > 0) head.metadata = metadata;
   if (amount) head.amount = amount;
   if (Object.keys(plainParams).length > 0) head.plainParams = plainParams;
@@ -258,17 +200,44 @@ export function headText({ metadata, amount, plainParams = {}, traceparent }: He
   return JSON.stringify(head);
 }
 
-export interface Head {
-  metadata: Readonly<Record<string, unknown>>;
-  amount: Amount | null;
-  plainParams?: Readonly<Record<string, unknown>>;
-  traceparent?: string | null;
+function headIn(id: string, text: string): Head {
+  const head = jsonIn(id, 'head', text);
+  if (!isMapping(head)) throw new RecordError(id, 'head', 'a JSON object');
+  const { metadata, amount, plainParams, traceparent = null } = head;
+  if (metadata !== undefined && !isMapping(metadata)) throw new RecordError(id, 'head.metadata', 'a JSON object');
+  if (plainParams !== undefined && !isMapping(plainParams))
+    throw new RecordError(id, 'head.plainParams', 'a JSON object');
+  if (!isTextOrNull(traceparent)) throw new RecordError(id, 'head.traceparent', 'a text');
+  if (amount !== undefined && !isAmountOrNull(amount)) throw new RecordError(id, 'head.amount', 'an amount');
+  return head;
 }
 
-/** The field `standing`: a list, for each of its names would cost Redis as much as what it says. */
+/** The field `standing`: a list, because the names of its parts would take as much of Redis as what they say. */
 export function standingText(standing: Standing, attemptsRemaining: number | null): string {
   const { otp, transaction, reason, nextStep, providerCode } = standing;
   return JSON.stringify([otp, transaction, reason, nextStep, providerCode, attemptsRemaining]);
+}
+
+type Decided = Pick<VerificationRecord, 'standing' | 'attemptsRemaining'>;
+const UNDECIDED: Decided = { standing: null, attemptsRemaining: null };
+
+function standingIn(id: string, text: string): Decided {
+  const parts = jsonIn(id, 'standing', text);
+  if (!Array.isArray(parts)) throw new RecordError(id, 'standing', 'a list');
+  const [otp, transaction, reason, nextStep, providerCode = null, attemptsRemaining = null] = parts as unknown[];
+  if (!isTextOrNull(providerCode)) throw new RecordError(id, 'standing.providerCode', 'a text');
+  if (attemptsRemaining !== null && !isMeasure(attemptsRemaining))
+    throw new RecordError(id, 'standing.attemptsRemaining', 'a number');
+  return {
+    standing: {
+      otp: wordIn(id, 'standing.otp', OTP_OUTCOMES, otp),
+      transaction: wordIn(id, 'standing.transaction', TRANSACTION_OUTCOMES, transaction),
+      reason: reason === null ? null : wordIn(id, 'standing.reason', REASONS, reason),
+      nextStep: wordIn(id, 'standing.nextStep', NEXT_STEPS, nextStep),
+      providerCode,
+    },
+    attemptsRemaining,
+  };
 }
 
 /** A line of the field `history`, to which scripts append without parsing. */
@@ -282,82 +251,51 @@ export function historyLine(
   return `${at} ${event}${attempt === null ? '' : ` ${attempt}`}${told === '{}' ? '' : ` ${told}`}\n`;
 }
 
-/** `<Unix ms> <event>[ <attempt>][ <facts as JSON>]` */
-const HISTORY_LINE = /^(\d+) ([a-z_]+)(?: (\d+))?(?: (\{.*\}))?$/s; // what a person has written may have U+2028 in it
+/** `<Unix ms> <event>[ <attempt>][ <facts as JSON>]`, in which a person may have written U+2028. */
+const HISTORY_LINE = /^(\d+) ([a-z_]+)(?: (\d+))?(?: (\{.*\}))?$/s;
 
-/** The verification as clients, consoles and results show it. Times are ISO 8601 in UTC. */
-export interface VerificationResource {
-  id: string;
-  provider: string;
-  operation: Operation;
-  reference: string;
-  state: State;
-  sequence: number;
-  final: boolean;
-  otp: OtpOutcome | null;
-  transaction: TransactionOutcome | null;
-  reason: Reason | null;
-  nextStep: NextStep | null;
-  attemptsRemaining: number | null;
-  needsReview: boolean;
-  providerCode: string | null;
-  createdAt: string;
-  updatedAt: string;
-  expiresAt: string;
-  amount?: Amount;
-  metadata: Readonly<Record<string, unknown>>;
-  /** An object, or a compact JWE where the client has a results key. Absent when the provider gave none. */
-  details?: unknown;
-  history?: { at: string; event: string; attempt?: number; [fact: string]: unknown }[];
+function historyIn(id: string, text: string): HistoryEntry[] {
+  const lines = text.split('\n').filter((line) => line !== '');
+  return lines.map((line) => {
+    const [, time, event = '', attempt, json] = HISTORY_LINE.exec(line) ?? [];
+    const at = Number(time);
+    const facts = json === undefined ? {} : jsonIn(id, 'history', json);
+    if (!isMeasure(at) || !isMapping(facts))
+      throw new RecordError(id, 'history', 'lines of a time, an event, the attempt and facts in JSON');
+    const entry = attempt === undefined ? { at, event } : { at, event, attempt: Number(attempt) };
+    return json === undefined ? entry : { ...entry, ...facts, ...entry }; // no fact may pass for one of these
+  });
 }
 
-export function resourceOf(record: VerificationRecord): VerificationResource {
-  return { ...dataOf(record), history: record.history.map((entry) => ({ ...entry, at: isoTime(entry.at) })) };
+function jsonIn(id: string, field: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new RecordError(id, field, 'JSON'); // the parser's own message would quote it
+  }
 }
 
-/** All of it but its history: what a result carries. */
-export function dataOf(record: VerificationRecord): Omit<VerificationResource, 'history'> {
-  const { standing } = record;
-  return {
-    id: record.id,
-    provider: record.partition,
-    operation: record.operation,
-    reference: record.reference,
-    state: record.state,
-    sequence: record.sequence,
-    final: record.final,
-    otp: standing?.otp ?? null,
-    transaction: standing?.transaction ?? null,
-    reason: standing?.reason ?? null,
-    nextStep: standing?.nextStep ?? null,
-    attemptsRemaining: record.attemptsRemaining,
-    needsReview: record.needsReview,
-    providerCode: standing?.providerCode ?? null,
-    createdAt: isoTime(record.createdAt),
-    updatedAt: isoTime(record.updatedAt),
-    expiresAt: isoTime(record.expiresAt),
-    ...(record.amount ? { amount: record.amount } : {}),
-    metadata: record.metadata,
-  };
+function wordIn<Word extends string>(id: string, field: string, words: readonly Word[], given: unknown): Word {
+  const found = words.find((one) => one === given);
+  if (found !== undefined) return found;
+  throw new RecordError(id, field, `one of ${words.join(', ')}`);
 }
 
-/** The verification as it was accepted: the same answer, however often the same request is repeated. */
-export function acceptedResourceOf(record: VerificationRecord): VerificationResource {
-  return {
-    ...resourceOf({
-      ...record,
-      state: 'queued',
-      sequence: 0,
-      final: false,
-      standing: null,
-      attemptsRemaining: null,
-      needsReview: false,
-      updatedAt: record.createdAt,
-    }),
-    history: [{ at: isoTime(record.createdAt), event: 'accepted' }],
-  };
+/** In Unix milliseconds, as far as a Date reaches (ECMAScript §21.4.1.1). */
+const LATEST_TIME = 8.64e15;
+
+function isMeasure(value: unknown): value is number {
+  return typeof value === 'number' && Math.abs(value) <= LATEST_TIME;
 }
 
-export function isoTime(unixMs: number): string {
-  return new Date(unixMs).toISOString();
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isTextOrNull(value: unknown): value is string | null {
+  return value === null || typeof value === 'string';
+}
+
+function isAmountOrNull(value: unknown): value is Amount | null {
+  return value === null || (isMapping(value) && typeof value.value === 'string' && typeof value.currency === 'string');
 }

@@ -1,7 +1,7 @@
 /** What clients are shown, as schemas: for the API's own description, and for whoever checks what came. */
 import { z } from 'zod';
 import { NEXT_STEPS, OPERATIONS, REASONS } from '../providers/provider.ts';
-import type { VerificationResource } from './record.ts';
+import type { VerificationResource } from './resource.ts';
 
 const time = z.iso.datetime().describe('ISO 8601, in UTC');
 

@@ -1,6 +1,7 @@
 /** A published revision as its consumers receive it: one CloudEvents 1.0 object, in a results queue or a webhook. */
 import { z } from 'zod';
-import { dataOf, isoTime, type VerificationRecord, type VerificationResource } from './record.ts';
+import type { VerificationRecord } from './record.ts';
+import { dataOf, isoTime, type VerificationResource } from './resource.ts';
 
 export const RESULT_TYPES = [
   'otp.verification.awaiting',

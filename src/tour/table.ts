@@ -2,7 +2,7 @@
 import Table from 'cli-table3';
 import { createLogUpdate } from 'log-update';
 import pc from 'picocolors';
-import type { VerificationResource } from '../producers/record.ts';
+import type { VerificationResource } from '../producers/resource.ts';
 import type { Scenario } from './scenarios.ts';
 
 /** What the ledger says of one stop: `agrees` null while it has not been asked. */

@@ -15,7 +15,7 @@ import { stringify } from 'yaml';
 import { loadConfig } from '../config.ts';
 import { newKey, writeKeySet } from '../key-files.ts';
 import { startService } from '../main.ts';
-import type { VerificationResource } from '../producers/record.ts';
+import type { VerificationResource } from '../producers/resource.ts';
 import type { SandboxEntry, SandboxProvider, TransactionView, Verdict } from '../sandbox/index.ts';
 import { DOWN, tourScenarios } from './scenarios.ts';
 import { type LedgerVerdict, type Row, TourTable } from './table.ts';

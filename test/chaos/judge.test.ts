@@ -1,7 +1,7 @@
 /** The judge is worth what it detects: one hand-made world without a fault, and each fault put into it. */
 import { describe, expect, it } from 'vitest';
 import { type Case, type Evidence, judge, VIOLATIONS, type ViolationKind } from '../../chaos/judge.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import type { ResultEvent } from '../../src/producers/result.ts';
 import type { LedgerEntry, SandboxProvider } from '../../src/sandbox/index.ts';
 

@@ -3,7 +3,7 @@ import axe from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partitionKeys } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { bodyFor } from '../support/pipeline.ts';
 import { type Look, openWindow, skipsChromium, startChromium } from './chromium.ts';
 import { LOGIN, openStage, type Stage } from './stage.ts';

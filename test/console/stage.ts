@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { loadConfig } from '../../src/config.ts';
 import { newKey, writeKeySet } from '../../src/key-files.ts';
 import { startService } from '../../src/main.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { startTestRedis } from '../support/redis.ts';

@@ -10,7 +10,7 @@ import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { readKeySet } from '../../src/key-files.ts';
 import { partitionKeys, partitionOf } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { type HeldProvider, selfSigned, startShutDoor, startSilentTls } from '../support/held-provider.ts';
 import { type Pipeline, startPipeline } from '../support/pipeline.ts';
 import { answer, type Behaviour, type ProviderServer, startProviderServer } from '../support/provider-server.ts';

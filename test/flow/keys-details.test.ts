@@ -10,7 +10,7 @@ import { createResultsConsumer, type ResultEvent } from '../../src/index.ts';
 import { newKey, readKeySet, writeKeySet } from '../../src/key-files.ts';
 import { type Service, startService } from '../../src/main.ts';
 import { partitionKeys, RESULTS_QUEUE, resultsPrefix } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { generateSealingKey, kidOf, Opener, type SealingKeySet } from '../../src/producers/sealing.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';

@@ -12,7 +12,7 @@ import { loadConfig, type Role } from '../../src/config.ts';
 import { newKey } from '../../src/key-files.ts';
 import { startService } from '../../src/main.ts';
 import { partitionKeys } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { Opener, openCode, publicKeySet, type SealingKeySet } from '../../src/producers/sealing.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';

@@ -24,7 +24,7 @@ import {
   webhookQueueName,
   webhookQueuePrefix,
 } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { startSandbox } from '../../src/sandbox/index.ts';
 import { Retention, type RetentionSettings } from '../../src/workers/retention.ts';

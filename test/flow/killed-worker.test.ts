@@ -3,7 +3,7 @@ import { Redis } from 'ioredis';
 import { request } from 'undici';
 import { expect, test } from 'vitest';
 import { partitionKeys } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { startSandbox } from '../../src/sandbox/index.ts';
 import { startTestRedis } from '../support/redis.ts';
 import { install, serve } from '../support/service.ts';

@@ -6,7 +6,7 @@ import { Queue } from 'bullmq';
 import { Pool, request } from 'undici';
 import { expect, test } from 'vitest';
 import { partitionKeys, VERIFICATION_JOB_OPTIONS, type VerificationJob } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { answer, startProviderServer } from '../support/provider-server.ts';
 import { startTestRedis } from '../support/redis.ts';
 import { install, type ServiceProcess, serve } from '../support/service.ts';

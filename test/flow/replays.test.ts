@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { type Job, type Queue, UnrecoverableError, Worker } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { partitionKeys, VERIFICATION_JOB_OPTIONS, type VerificationJob } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { type Sandbox, startSandbox, type TransactionView } from '../../src/sandbox/index.ts';
 import { bodyFor, type PartitionEntry, type Pipeline, startPipeline } from '../support/pipeline.ts';
 import { startProviderServer } from '../support/provider-server.ts';

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { readKeySet } from '../../src/key-files.ts';
 import { partitionKeys } from '../../src/producers/job.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { type Sandbox, startSandbox, type TransactionView } from '../../src/sandbox/index.ts';
 import {
   copyOf,

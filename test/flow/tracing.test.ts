@@ -11,7 +11,7 @@ import { loadConfig } from '../../src/config.ts';
 import { createProducer } from '../../src/index.ts';
 import { newKey, readKeySet, writeKeySet } from '../../src/key-files.ts';
 import { startService } from '../../src/main.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { bodyFor } from '../support/pipeline.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';

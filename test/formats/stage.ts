@@ -1,7 +1,7 @@
 /** What a sample was written by and is read by again: one partition, one client with a webhook, one way to say things. */
 import { createHash } from 'node:crypto';
 import { request } from 'undici';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import { answer } from '../support/provider-server.ts';
 import type { ServiceProcess } from '../support/service.ts';
 

@@ -8,7 +8,7 @@ import { loadConfig } from '../../src/config.ts';
 import { createProducer, createResultsConsumer, type Producer, type ResultEvent } from '../../src/index.ts';
 import { newKey, writeKeySet } from '../../src/key-files.ts';
 import { startService } from '../../src/main.ts';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import type { RedisSettings } from '../../src/redis/connections.ts';
 import type { Sandbox } from '../../src/sandbox/index.ts';
 import { type Received, startReceiver } from '../sandbox/receiver.ts';

@@ -11,7 +11,7 @@ import {
   webhookQueueName,
   webhookQueuePrefix,
 } from '../../src/producers/job.ts';
-import { resourceOf, type VerificationResource } from '../../src/producers/record.ts';
+import { resourceOf, type VerificationResource } from '../../src/producers/resource.ts';
 import { generateSealingKey, Opener, Sealer, type SealingKeySet } from '../../src/producers/sealing.ts';
 import { providers } from '../../src/providers/index.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';

@@ -1,7 +1,7 @@
 /** The whole way of a verification, through all five providers of the sandbox, judged by the ledger of what they saw. */
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import type { VerificationResource } from '../../src/producers/record.ts';
+import type { VerificationResource } from '../../src/producers/resource.ts';
 import {
   type Sandbox,
   type SandboxProvider,

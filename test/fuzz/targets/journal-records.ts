@@ -4,7 +4,8 @@
  */
 import fc from 'fast-check';
 import { callbackJobSchema, jobSchema, partitionOf } from '../../../src/producers/job.ts';
-import { acceptedResourceOf, type RawRecord, readRecord, resourceOf } from '../../../src/producers/record.ts';
+import { type RawRecord, readRecord } from '../../../src/producers/record.ts';
+import { acceptedResourceOf, resourceOf } from '../../../src/producers/resource.ts';
 import { RESULT_TYPES, resultEventOf, resultEventSchema } from '../../../src/producers/result.ts';
 import { anyText, mutatedJson, mutateText, type TextMutation, textMutation, words } from '../mutate.ts';
 import { demand, demandNoLeak, printed, type Target } from '../target.ts';
