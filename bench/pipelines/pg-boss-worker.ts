@@ -13,6 +13,10 @@ await boss.start();
 async function takeTurns(): Promise<never> {
   for (;;) {
     const jobs = await boss.fetch<RawJob>(VERIFY, { batchSize: concurrency });
+    if (jobs.length === 0) {
+      await delay(100);
+      continue;
+    }
     const answers = await Promise.all(
       jobs.map(async ({ data }) => ({
         transactionRef: data.transactionRef,
@@ -24,7 +28,6 @@ async function takeTurns(): Promise<never> {
       VERIFY,
       jobs.map(({ id }) => id),
     );
-    if (jobs.length === 0) await delay(100);
   }
 }
 for (let loop = 0; loop < 2; loop += 1) {
