@@ -85,7 +85,7 @@ export async function keep(command: string, measured: Readonly<Record<string, Ou
   const latest: Latest = { ...occasion, outcomes: { ...readLatest()?.outcomes, ...Object.fromEntries(anew) } };
   mkdirSync(inProject('bench/results'), { recursive: true });
   writeFileSync(LATEST, `${JSON.stringify(latest, null, 2)}\n`);
-  for (const { charts } of Object.values(measured)) {
+  for (const { charts } of Object.values(latest.outcomes)) {
     for (const chart of charts) writeFileSync(inProject(`docs/images/${chart.file}`), draw(chart));
   }
   writeMeasured('docs/benchmarks.md', measuredPart(latest));
@@ -161,16 +161,23 @@ function draw({ title, unit, bars }: Bars): string {
           value: rounded(median),
           itemStyle: { color: name.startsWith('otp-pipeline') ? '#3274d9' : '#9aa5b1' },
         })),
-        label: { show: true, position: 'right', color: '#24292e' },
       },
       {
         type: 'custom',
-        data: bars.map(({ least, most }, index) => [index, least, most]),
+        data: bars.map(({ least, most, median }, index) => [index, least, most, median]),
+        // From the least to the most, and the median behind both, where nothing strikes it through.
         renderItem: (_: unknown, api: { value(at: number): number; coord(point: number[]): number[] }) => {
           const [from, to] = [api.coord([api.value(1), api.value(0)]), api.coord([api.value(2), api.value(0)])];
           const [x1 = 0, y = 0] = from;
           const [x2 = 0] = to;
-          return { type: 'line', shape: { x1, y1: y, x2, y2: y }, style: { stroke: '#24292e', lineWidth: 1.5 } };
+          const text = String(rounded(api.value(3)));
+          return {
+            type: 'group',
+            children: [
+              { type: 'line', shape: { x1, y1: y, x2, y2: y }, style: { stroke: '#24292e', lineWidth: 1.5 } },
+              { type: 'text', x: x2 + 6, y, style: { text, fill: '#24292e', verticalAlign: 'middle', fontSize: 12 } },
+            ],
+          };
         },
         encode: { x: [1, 2], y: 0 },
       },
