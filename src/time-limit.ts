@@ -9,10 +9,7 @@ class TimeLimitError extends Error {
 
 /** The outcome of `work`, or a TimeLimitError after `limitMs`; a failure that comes after that is nobody's concern. */
 export function within<Result>(limitMs: number, work: Promise<Result>): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new TimeLimitError(limitMs)), limitMs);
-    settle(work, timer, resolve, reject);
-  });
+  return limited<Result>(limitMs, work, (_, reject) => reject(new TimeLimitError(limitMs)));
 }
 
 /** What `work` comes to, or `otherwise` when it has not ended after `limitMs`. */
@@ -21,26 +18,18 @@ export function withinOr<Result, Otherwise>(
   work: Promise<Result>,
   otherwise: Otherwise,
 ): Promise<Result | Otherwise> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, limitMs, otherwise);
-    settle(work, timer, resolve, reject);
-  });
+  return limited<Result | Otherwise>(limitMs, work, (resolve) => resolve(otherwise));
 }
 
-function settle<Result>(
+function limited<Result>(
+  limitMs: number,
   work: Promise<Result>,
-  timer: NodeJS.Timeout,
-  resolve: (result: Result) => void,
-  reject: (error: unknown) => void,
-): void {
-  work.then(
-    (result) => {
-      clearTimeout(timer);
-      resolve(result);
-    },
-    (error: unknown) => {
-      clearTimeout(timer);
-      reject(error);
-    },
-  );
+  atLimit: (resolve: (result: Result) => void, reject: (error: Error) => void) => void,
+): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(atLimit, limitMs, resolve, reject);
+    const cancel = (): void => clearTimeout(timer);
+    work.then(cancel, cancel);
+    work.then(resolve, reject);
+  });
 }

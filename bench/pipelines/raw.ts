@@ -46,9 +46,13 @@ async function openRaw(setting: Setting, features: 'none' | 'naive'): Promise<Ho
       cleanup.use(
         await start('pipelines/raw-worker.ts', {
           ...environmentOf({
-            ...{ store: server.url, provider: `http://127.0.0.1:${stub.ready.port}`, concurrency, connections },
+            store: server.url,
+            provider: `http://127.0.0.1:${stub.ready.port}`,
+            concurrency,
+            connections,
           }),
-          ...{ RAW_FEATURES: features, RAW_KEEP: String(keepCompleted) },
+          RAW_FEATURES: features,
+          RAW_KEEP: String(keepCompleted),
           ...(features === 'naive' ? { RAW_LOG: `${server.dataDir}/worker.log` } : {}),
         }),
       ),

@@ -1,7 +1,7 @@
 /**
  * The journal's record of one verification: one Redis hash in the partition's slot, apart from the BullMQ job, because a
- * job can be retried, duplicated or removed by anyone with a board. Scripts change it; this file reads it, shows it as the
- * resource that clients see, and knows how those of its fields are written that hold more than one thing.
+ * job can be retried, duplicated or removed by anyone with a board. Scripts change it; this file reads it, and knows how
+ * those of its fields are written that hold more than one thing.
  *
  *   queued -> sending -> queued (provably not sent) | awaiting (accepted and pending, or unknown) | settled
  */
@@ -259,11 +259,12 @@ function historyIn(id: string, text: string): HistoryEntry[] {
   return lines.map((line) => {
     const [, time, event = '', attempt, json] = HISTORY_LINE.exec(line) ?? [];
     const at = Number(time);
-    const facts = json === undefined ? {} : jsonIn(id, 'history', json);
-    if (!isMeasure(at) || !isMapping(facts))
+    if (!isMeasure(at))
       throw new RecordError(id, 'history', 'lines of a time, an event, the attempt and facts in JSON');
     const entry = attempt === undefined ? { at, event } : { at, event, attempt: Number(attempt) };
-    return json === undefined ? entry : { ...entry, ...facts, ...entry }; // no fact may pass for one of these
+    if (json === undefined) return entry;
+    const facts = jsonIn(id, 'history', json) as Readonly<Record<string, unknown>>; // it stands in braces
+    return { ...entry, ...facts, ...entry }; // no fact may pass for one of these
   });
 }
 

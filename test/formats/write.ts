@@ -86,7 +86,12 @@ const keySets = ['keys.json', 'details.json'].map((name) => [
   JSON.parse(readFileSync(join(installation.folder, name), 'utf8')),
 ]);
 const sample = { writtenAt: Date.now(), keySets: Object.fromEntries(keySets), commands };
-writeFileSync(fileURLToPath(new URL('./v1.json', import.meta.url)), `${JSON.stringify(sample, null, 1)}\n`);
+// A failed job has the trace of its error, and with it the folder in which the sample was written.
+const text = JSON.stringify(sample, null, 1).replaceAll(
+  new URL('../../', import.meta.url).href,
+  'file:///otp-pipeline/',
+);
+writeFileSync(fileURLToPath(new URL('./v1.json', import.meta.url)), `${text}\n`);
 redis.disconnect();
 await provider.close();
 await endpoint.close();
