@@ -12,7 +12,7 @@ local max, perMs = tonumber(ARGV[3]), tonumber(ARGV[4])
 return each(#KEYS - OWN_KEYS + 1, function(index)
   local key = KEYS[OWN_KEYS + index - 1]
   local fingerprint, id = ARGV[OWN_ARGS + 2 * index - 2], ARGV[OWN_ARGS + 2 * index - 1]
-  local claim = redis.call('HMGET', key, 'fingerprint', 'id', 'at')
+  local claim = redis.call('HMGET', key, 'fingerprint', 'id', 'at', 'ended')
   if not claim[1] then
     -- Only what is new counts: whoever repeats a request gets its answer. The log holds the latest `max`, oldest first.
     if max > 0 then
@@ -27,7 +27,9 @@ return each(#KEYS - OWN_KEYS + 1, function(index)
     return { 'new', id }
   end
   if claim[1] ~= fingerprint then return { 'mismatch', claim[2] } end
-  if not claim[3] then return { 'done', claim[2] } end
+  -- What has ended was accepted, whether or not its acceptance lived to say so. Its record may be gone: to accept it once
+  -- more would be to carry it out once more.
+  if not claim[3] or claim[4] then return { 'done', claim[2] } end
   -- The caller's own claim: its reply was lost with a connection, and the client sent the script once more. It is written
   -- again as well, for WAIT waits only for what the connection that asks has written.
   if claim[2] == id then

@@ -214,7 +214,7 @@ describe('nothing is left behind for ever', () => {
     expect(faultsIn(await everyKey(pipeline.redis)).filter((fault) => fault.startsWith('{idem-'))).toEqual([]);
   }, 30_000);
 
-  test('by an acceptance that is finished for a process that died, when its verification has ended', async () => {
+  test('by the repeat of an acceptance that died, when its verification has ended', async () => {
     await using server = await startProviderServer(behaviours.saysJson(200, WRONG_CODE));
     await using pipeline = await startPipeline({ cepta: { baseUrl: server.url, credentials: { secretKey: 'key' } } });
     const body = bodyFor('cepta', '123456');
@@ -225,7 +225,6 @@ describe('nothing is left behind for ever', () => {
     // As it stands when the process that accepted it died before its last word.
     await pipeline.redis.hset(claim, 'at', '0');
     expect(await pipeline.enqueue(body, 'the-same-key')).toBe(id);
-    expect(await pipeline.redis.hget(claim, 'at')).toBeNull();
     expect(await pipeline.redis.pttl(claim)).toBeGreaterThan(0);
   }, 30_000);
 });

@@ -10,6 +10,8 @@ import { demoRequest, SHOP, startWorld } from './world.ts';
 
 const read = (path: string): string => readFileSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), 'utf8');
 
+const WRONG_CODE = { status: false, data: { errors: [{ errorCode: 'INVALID_OTP' }] } };
+
 describe('an idempotency key', () => {
   it('says when to come again while the first is being accepted', async () => {
     await using world = await startWorld();
@@ -58,8 +60,7 @@ describe('an idempotency key', () => {
 
   it('is kept until its verification is final, and then for the retention and a day', async () => {
     const retentionMs = 3 * 24 * 3_600_000;
-    const wrongCode = { status: false, data: { errors: [{ errorCode: 'INVALID_OTP' }] } };
-    await using provider = await startProviderServer(behaviours.saysJson(200, wrongCode));
+    await using provider = await startProviderServer(behaviours.saysJson(200, WRONG_CODE));
     await using pipeline = await startPipeline({
       cepta: { baseUrl: provider.url, credentials: { secretKey: 'key' }, settings: { retentionMs } },
     });
@@ -74,6 +75,26 @@ describe('an idempotency key', () => {
     const leftMs = await pipeline.redis.pttl(claim);
     expect(leftMs).toBeGreaterThan(retentionMs + 24 * 3_600_000 - 60_000);
     expect(leftMs).toBeLessThanOrEqual(retentionMs + 24 * 3_600_000);
+  });
+
+  it('is done with its verification, also when the process that accepted it died before its last word', async () => {
+    await using provider = await startProviderServer(behaviours.saysJson(200, WRONG_CODE));
+    await using pipeline = await startPipeline({
+      cepta: { baseUrl: provider.url, credentials: { secretKey: 'key' } },
+    });
+    const claim = claimKey(CLIENT.id, 'k-1');
+    const body = bodyFor('cepta', '123456', { transactionRef: 'TX-17' });
+    const id = await pipeline.enqueue(body, 'k-1');
+    await pipeline.final(id);
+    await vi.waitUntil(async () => (await pipeline.redis.pttl(claim)) > 0, 10_000);
+    await pipeline.redis.hset(claim, 'at', '0');
+    // The retention is over, and the last day of the key is not.
+    const { record, transaction } = partitionKeys('cepta');
+    const forgotten = [record(id), transaction('TX-17')];
+    expect(await pipeline.redis.del(forgotten)).toBe(2);
+    expect(await pipeline.enqueue(body, 'k-1')).toBe(id);
+    expect(await pipeline.redis.exists(forgotten)).toBe(0);
+    expect(provider.requests).toHaveLength(1);
   });
 
   it('is free when it is forgotten, and a dead code is not sent all the same', async () => {
