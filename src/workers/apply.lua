@@ -22,14 +22,14 @@ local function isRecovering()
 end
 
 -- What nobody holds ends in time, also where a code sent anew had it forgotten and a change has made it again.
-local function applyToTransaction(key, id, change, retentionMs)
+local function applyToTransaction(key, id, change, keptMs)
   if change.forget then
     local gone = {}
     for _, field in ipairs(redis.call('HKEYS', key)) do
       if string.sub(field, 1, 3) ~= 'of:' then gone[#gone + 1] = field end
     end
     if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
-    redis.call('PEXPIRE', key, retentionMs)
+    redis.call('PEXPIRE', key, keptMs)
     return
   end
   local set, gone = {}, {}
@@ -76,7 +76,7 @@ local function applyToTransaction(key, id, change, retentionMs)
   end
   if #set > 0 then redis.call('HSET', key, unpack(set)) end
   if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
-  if change.release and not holder then redis.call('PEXPIRE', key, retentionMs) end
+  if change.release and not holder then redis.call('PEXPIRE', key, keptMs) end
 end
 
 local kept = tonumber(ARGV[2])
@@ -113,8 +113,11 @@ local answers = each(#changes, function(index)
   if change.review == 'in' then redis.call('ZADD', KEYS[4], 'NX', now, id)
   elseif change.review == 'out' then redis.call('ZREM', KEYS[4], id) end
 
+  -- What was submitted is remembered for as long as its code may be alive, however soon the record may be forgotten.
   local ofTransaction = change.transaction
-  if ofTransaction then applyToTransaction(transaction, id, ofTransaction, change.retentionMs) end
+  if ofTransaction then
+    applyToTransaction(transaction, id, ofTransaction, math.max(change.retentionMs, change.deadline - now))
+  end
 
   -- The outbox carries a snapshot: by the time it is forwarded the record may have moved on.
   local entry = ''

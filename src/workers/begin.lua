@@ -92,10 +92,10 @@ local answers = each(#KEYS - OWN_KEYS + 1, function(index)
     local known = redis.call('HMGET', reference, 'holder', 'transaction', 'provedBy', 'used', 'left', 'code:' .. codePrint)
     local holder, transaction = known[1], known[2]
     used = tonumber(known[4] or '0')
-    -- Whose this code was, if it is known how it ended.
+    -- Whose this code was, if it is known how it ended; its own too, where its record was forgotten and is made anew.
     local endedBy = known[6] and string.match(known[6], '^(%S+) ')
     local refuse = nil
-    if endedBy and endedBy ~= id then refuse = { 'already_used', endedBy }
+    if endedBy then refuse = { 'already_used', endedBy }
     elseif holder and holder ~= id then refuse = { 'attempt_in_flight', holder }
     elseif transaction == 'succeeded' then refuse = { 'already_used', known[3] or '' }
     elseif used >= tonumber(ARGV[7]) or known[5] == '0' then refuse = { 'budget_spent', known[3] or '' }

@@ -309,9 +309,10 @@ export interface Application {
   readonly clear: readonly string[];
   /** A line. */
   readonly history: string;
-  /** The record ends after `retentionMs`. */
+  /** The record ends after `retentionMs`; its transaction not before the deadline of the code, in Unix ms. */
   readonly ends: boolean;
   readonly retentionMs: number;
+  readonly deadline: number;
   readonly dueAt: Change['dueAt'];
   /** Awaiting since. */
   readonly awaiting: string | 'out' | 'as it is';
@@ -335,6 +336,7 @@ export function applicationOf(change: Change, before: VerificationRecord): Appli
     version: versionOf(before),
     ...{ fenced, set, clear, history, health, publish, dueAt, retentionMs, slowDownMs },
     ends: set.state === 'settled',
+    deadline: before.expiresAt,
     awaiting:
       state === 'awaiting'
         ? (set.awaitingSince ?? String(before.awaitingSince))

@@ -102,7 +102,8 @@ describe('a service with a short retention', () => {
         providers: Object.fromEntries(
           Object.entries(sandbox.providers).map(([name, entry]) => [
             name,
-            { ...entry, inquiry: { delaysMs: [50, 100] } },
+            // What was submitted is remembered for as long as its code may be alive.
+            { ...entry, otpLifetimeMs: 6_000, inquiry: { delaysMs: [50, 100] } },
           ]),
         ),
         log: { level: 'silent' },

@@ -380,6 +380,23 @@ describe('a second verification of one transaction', () => {
     await begin(journal, await seed(redis, { reference, codePrint: 'other' }));
     expect(await redis.pttl(keys.transaction(reference))).toBe(-1);
   });
+
+  test('remembers what was submitted until its code is dead, however soon its record is forgotten', async () => {
+    const journal = journalOf({ redis }, { retentionMs: 1 });
+    const id = await submitted(journal, WRONG, { reference, lifetimeMs: 60_000 });
+    await vi.waitUntil(async () => (await redis.exists(keys.record(id))) === 0);
+    expect(await redis.pttl(keys.transaction(reference))).toBeGreaterThan(50_000);
+    const again = await beginOrConclude(journal, await seed(redis, { reference }));
+    expect(again.standing).toMatchObject({ otp: 'not_submitted', reason: 'already_used' });
+  });
+
+  test('is not submitted once more where its record was forgotten and is made anew', async () => {
+    const journal = journalOf({ redis }, { retentionMs: 1 });
+    const id = await submitted(journal, WRONG, { reference, lifetimeMs: 60_000 });
+    await vi.waitUntil(async () => (await redis.exists(keys.record(id))) === 0);
+    const again = await beginOrConclude(journal, await seed(redis, { reference, id }));
+    expect(again.standing).toMatchObject({ otp: 'not_submitted', reason: 'already_used' });
+  });
 });
 
 describe('where no money moves', () => {

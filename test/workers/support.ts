@@ -82,6 +82,7 @@ export async function expectSetsToAgree(redis: RedisConnection, partition = 'cep
 }
 
 export interface Seed {
+  readonly id?: string;
   readonly reference?: string;
   /** Equal codes have equal prints; '' for an operation that takes no code. */
   readonly codePrint?: string;
@@ -98,8 +99,8 @@ export async function seed(redis: RedisConnection, given: Seed = {}): Promise<st
     lifetimeMs = 60_000,
     operation = 'verify',
     partition = 'cepta',
+    id = newVerificationId(partition),
   } = given;
-  const id = newVerificationId(partition);
   const fields = {
     v: '1',
     operation,
