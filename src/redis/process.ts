@@ -1,5 +1,5 @@
 import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { connect, createServer } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -186,14 +186,26 @@ function kernelCanTie(): boolean {
   return tie;
 }
 
-export function freePort(): Promise<number> {
-  return new Promise((settle, fail) => {
+/** Ports that the kernel gives to nobody who asks for any: those begin at 32768 on Linux, higher elsewhere. */
+const PORTS = { from: 10_000, below: 32_768 };
+const given = new Set<number>();
+
+/** A port of the loopback interface that stays free while its server is away: nobody gets it by chance, or here once more. */
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < 1_000; tries += 1) {
+    const port = randomInt(PORTS.from, PORTS.below);
+    if (given.has(port) || !(await isFree(port))) continue;
+    given.add(port);
+    return port;
+  }
+  throw new Error(`no free port on ${LOOPBACK} from ${PORTS.from} to ${PORTS.below - 1}`);
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((settle) => {
     const probe = createServer();
-    probe.once('error', fail);
-    probe.listen(0, LOOPBACK, () => {
-      const address = probe.address();
-      probe.close(() => settle(typeof address === 'object' && address !== null ? address.port : 0));
-    });
+    probe.once('error', () => settle(false));
+    probe.listen(port, LOOPBACK, () => probe.close(() => settle(true)));
   });
 }
 
