@@ -14,7 +14,7 @@ import { Script } from '../redis/script.ts';
 import { answersIn, jsonFor, type Together, togetherOf } from '../redis/together.ts';
 import type { Secret } from '../secret.ts';
 import { apiKeyDigest } from '../secret-hashes.ts';
-import { claimDone, claimIt, type RateLimit } from './claim.ts';
+import { claimDone, claimIt, type RateLimit, STALE_MS } from './claim.ts';
 import { namesOf, newVerificationId, VERIFICATION_JOB_OPTIONS, type VerificationJob } from './job.ts';
 import { headText, readRecord, type VerificationRecord } from './record.ts';
 import { type PartitionProfile, parseRequest, type VerificationRequest } from './request.ts';
@@ -101,6 +101,7 @@ export async function acceptParsed(
   const fingerprint = fingerprintOf(client, body);
   const partition = request.partition.name;
   const rate = deps.rateLimit?.(client.id) ?? null;
+  const isStale = after(STALE_MS);
   const [outcome, id] = await claimIt(
     { key: claim, client: client.id, fingerprint, id: newVerificationId(partition), rate },
     deps,
@@ -115,7 +116,8 @@ export async function acceptParsed(
       return { kind: 'accepted', id, partition, repeated: true, record: noRecord };
     case 'new':
     case 'resume': {
-      const record = await journal(claim, await draftOf(client, id, request, deps.sealer), deps);
+      const draft = await draftOf(client, id, request, deps.sealer);
+      const record = await journal({ claim, isStale }, draft, deps);
       return { kind: 'accepted', id, partition, repeated: outcome === 'resume', record };
     }
   }
@@ -201,6 +203,7 @@ export async function admit(
 ): Promise<Admission> {
   const claim = namesOf(deps.redis).claimKey(draft.client, idempotencyKey);
   const proposal = { key: claim, client: draft.client, fingerprint, id: draft.id, rate: null };
+  const isStale = after(STALE_MS);
   const [outcome, id] = await claimIt(proposal, deps);
   switch (outcome) {
     case 'mismatch':
@@ -209,7 +212,7 @@ export async function admit(
     case 'done':
       return { kind: 'accepted', id, partition: draft.partition, repeated: true, record: noRecord };
     case 'new': {
-      const record = await journal(claim, draft, deps);
+      const record = await journal({ claim, isStale }, draft, deps);
       return { kind: 'accepted', id, partition: draft.partition, repeated: false, record };
     }
     case 'resume': {
@@ -226,9 +229,15 @@ export async function admit(
 
 const noRecord = (): null => null;
 
+/** Whether so much time has passed, by either clock: one stands still while the machine sleeps, the other may be set. */
+function after(ms: number): () => boolean {
+  const [monotonic, wall] = [performance.now(), Date.now()];
+  return () => Math.max(performance.now() - monotonic, Date.now() - wall) >= ms;
+}
+
 /** Gives the record if it is new. A verification that ends meanwhile ends its claim: see claim-done.lua. */
 async function journal(
-  claim: string,
+  { claim, isStale }: { readonly claim: string; isStale(): boolean },
   draft: Draft,
   deps: Pick<AcceptDependencies, 'redis' | 'events' | 'queue' | 'held'>,
 ): Promise<() => VerificationRecord | null> {
@@ -245,6 +254,8 @@ async function journal(
     claim,
   };
   const records = newRecords(deps.redis, partition);
+  // A process that was stopped meanwhile: another one may have carried it out under the same id, so long ago that it is forgotten.
+  if (isStale()) throw new Error('the claim on the idempotency key is too old: somebody else may have taken it over');
   const journaling = records.ask({ id, lifetimeMs: draft.otpLifetimeMs, expiresAt: draft.expiresAt, fields });
   // They leave together, the record first. A server that has not met the script yet is told it first, for then the job
   // would be there before its record, and that is a job of nothing.

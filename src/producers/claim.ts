@@ -9,7 +9,7 @@ import { answersIn, togetherOf } from '../redis/together.ts';
 import { namesOf } from './job.ts';
 
 /** A claim is taken over after this; a 409 therefore ends within 30 s even if the accepting process died. */
-const STALE_MS = 10_000;
+export const STALE_MS = 10_000;
 /** A claim whose verification never came to be is forgotten after this. */
 const UNFINISHED_MS = 7 * 24 * 3600 * 1_000;
 /** An idempotency key outlives its verification's record by a day. */

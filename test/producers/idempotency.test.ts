@@ -2,8 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
+import { accept } from '../../src/producers/accept.ts';
 import { claimDone, claimIt, claimsEnd } from '../../src/producers/claim.ts';
 import { claimKey, partitionKeys } from '../../src/producers/job.ts';
+import type { Sealer } from '../../src/producers/sealing.ts';
 import { bodyFor, CLIENT, startPipeline } from '../support/pipeline.ts';
 import { behaviours, startProviderServer } from '../support/provider-server.ts';
 import { demoRequest, SHOP, startWorld } from './world.ts';
@@ -94,6 +96,35 @@ describe('an idempotency key', () => {
     expect(await pipeline.redis.del(forgotten)).toBe(2);
     expect(await pipeline.enqueue(body, 'k-1')).toBe(id);
     expect(await pipeline.redis.exists(forgotten)).toBe(0);
+    expect(provider.requests).toHaveLength(1);
+  });
+
+  it('is left alone by a process that was stopped so long that another one has carried it out', async () => {
+    await using provider = await startProviderServer(behaviours.saysJson(200, WRONG_CODE));
+    await using pipeline = await startPipeline({
+      cepta: { baseUrl: provider.url, credentials: { secretKey: 'key' } },
+    });
+    const { record, transaction } = partitionKeys('cepta');
+    const claim = claimKey(CLIENT.id, 'k-1');
+    const body = bodyFor('cepta', '123456', { transactionRef: 'TX-17' });
+    let id = '';
+    const { sealer } = pipeline.accepting;
+    const stopped = Object.create(sealer) as Sealer;
+    stopped.seal = async (content) => {
+      await pipeline.redis.hset(claim, 'at', '0');
+      id = await pipeline.enqueue(body, 'k-1');
+      await pipeline.final(id);
+      await pipeline.redis.del(record(id), transaction('TX-17'));
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 10_000 });
+      return await sealer.seal(content);
+    };
+    try {
+      const accepting = accept(CLIENT, 'k-1', body, { ...pipeline.accepting, sealer: stopped });
+      await expect(accepting).rejects.toThrow('is too old');
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(await pipeline.redis.exists(record(id))).toBe(0);
     expect(provider.requests).toHaveLength(1);
   });
 
