@@ -289,14 +289,16 @@ export const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     steps: () => 1,
     run: async (scale, progress) => {
       progress.step('memory');
-      const { waiting, settled } = await memoryOnce(scale === 'full' ? 20_000 : 5_000);
+      const { waiting, settled, handled, left } = await memoryOnce(scale === 'full' ? 20_000 : 5_000);
       return {
         rows: [
           atMost('Redis memory for each waiting verification', [waiting / 1_000], 2.5, 1.6, ' KB'),
           atMost('Redis memory for each settled and retained verification', [settled / 1_000], 1.5, 0.8, ' KB'),
+          plain('of that, the idempotency key, which stays after its retention', told([left], ' B')),
+          plain('Redis memory for what a consumer has handled, each', told([handled], ' B')),
         ],
         charts: [],
-        raw: { waitingBytes: waiting, settledBytes: settled },
+        raw: { waitingBytes: waiting, settledBytes: settled, handledBytes: handled, leftBytes: left },
       };
     },
   },

@@ -12,7 +12,8 @@ const [BEGIN, END] = ['<!-- reckoned: begin -->', '<!-- reckoned: end -->'];
 /** How much of a core is planned with: the rest is for peaks, and for what a dead neighbour leaves behind. */
 const PLANNED_SHARE = 0.5;
 const RATES = [1_000, 10_000, 100_000] as const;
-const DEFAULT_RETENTION_SECONDS = 3 * 24 * 3_600;
+const DAY_SECONDS = 24 * 3_600;
+const DEFAULT_RETENTION_SECONDS = 3 * DAY_SECONDS;
 const SHORT_RETENTION_SECONDS = 3_600;
 /** How long a verification stands in Redis with its sealed code, where nothing is behind: an answer of the provider's. */
 const WAITING_SECONDS = 2;
@@ -25,6 +26,10 @@ export interface Costs {
   readonly redisToAcceptMicros: number | null;
   readonly waitingBytes: number | null;
   readonly settledBytes: number | null;
+  /** What its consumer remembers of it. */
+  readonly handledBytes: number | null;
+  /** Its idempotency key, when its retention is over. */
+  readonly leftBytes: number | null;
 }
 
 export function costsOf(latest: Latest | null): Costs {
@@ -41,6 +46,8 @@ export function costsOf(latest: Latest | null): Costs {
     redisToAcceptMicros: median(member(reused, 'redisCpuMicros')),
     waitingBytes: median([member(raw('memory'), 'waitingBytes')]),
     settledBytes: median([member(raw('memory'), 'settledBytes')]),
+    handledBytes: median([member(raw('memory'), 'handledBytes')]),
+    leftBytes: median([member(raw('memory'), 'leftBytes')]),
   };
 }
 
@@ -51,10 +58,12 @@ export function scalePart(latest: Latest | null): string {
   const slotPerSecond = redisMicros === null ? null : (PLANNED_SHARE * 1e6) / redisMicros;
   const processes = (rate: number, micros: number | null): number | null =>
     micros === null ? null : Math.ceil((rate * micros) / (PLANNED_SHARE * 1e6));
-  const gigabytes = (rate: number, retentionSeconds: number): number | null =>
-    costs.waitingBytes === null || costs.settledBytes === null
-      ? null
-      : (rate * (WAITING_SECONDS * costs.waitingBytes + retentionSeconds * costs.settledBytes)) / 1e9;
+  const { waitingBytes, settledBytes, handledBytes, leftBytes } = costs;
+  const gigabytes = (rate: number, retentionSeconds: number): number | null => {
+    if (waitingBytes === null || settledBytes === null || handledBytes === null || leftBytes === null) return null;
+    const kept = WAITING_SECONDS * waitingBytes + retentionSeconds * (settledBytes + handledBytes);
+    return (rate * (kept + Math.min(retentionSeconds, DAY_SECONDS) * leftBytes)) / 1e9;
+  };
   const told =
     latest === null
       ? ['**Nothing has been measured on this tree yet.** `npm run bench` measures and fills this in.']
@@ -78,8 +87,10 @@ export function scalePart(latest: Latest | null): string {
       shown(costs.redisToCarryOutMicros, ' µs'),
       '`npm run bench -- throughput`',
     ),
-    row('memory while it waits', shown(costs.waitingBytes, ' B'), '`npm run bench -- memory`'),
-    row('memory once it is settled', shown(costs.settledBytes, ' B'), '`npm run bench -- memory`'),
+    row('memory while it waits', shown(waitingBytes, ' B'), '`npm run bench -- memory`'),
+    row('memory once it is settled', shown(settledBytes, ' B'), '`npm run bench -- memory`'),
+    row('memory of what its consumer has handled', shown(handledBytes, ' B'), '`npm run bench -- memory`'),
+    row('memory of its key, after the retention', shown(leftBytes, ' B'), '`npm run bench -- memory`'),
     '',
     `With every core planned at ${PLANNED_SHARE * 100} %, **one slot carries ${shown(slotPerSecond, ' a second')}**, and:`,
     '',

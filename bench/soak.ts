@@ -175,8 +175,8 @@ async function soak(): Promise<boolean> {
 }
 
 async function tell(all: readonly Sample[], emptyBytes: number, run: Run): Promise<boolean> {
-  // What is compiled and what is kept for the retention is there after this; before it all things grow.
-  const warmSeconds = Math.min(MINUTES * 20, RETENTION_MS / 1_000 + 60);
+  // What is compiled, and what is kept for the retention and as long again, is there after this; before it all things grow.
+  const warmSeconds = Math.min(MINUTES * 20, (2 * RETENTION_MS) / 1_000 + 60);
   const samples = all.filter(({ at }) => at >= warmSeconds);
   const perHour = (of: (sample: Sample) => number): Slope => {
     const { slope, error } = slopeOf(samples.map((sample) => [sample.at, of(sample)] as const));
@@ -202,9 +202,8 @@ async function tell(all: readonly Sample[], emptyBytes: number, run: Run): Promi
   const ofRedis = rowOf('Redis, used memory', ({ redisBytes }) => redisBytes);
   const mean = (of: (sample: Sample) => number): number =>
     samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
-  // What is not kept for the retention but for days grows with every verification, and is not of those that are retained.
-  const ofRetained = mean(({ redisBytes, at }) => redisBytes - at * RATE * run.leftBytes) - emptyBytes;
-  const perThousand = (ofRetained / mean(({ retained }) => retained)) * 1_000 + run.leftBytes * 1_000;
+  // Beside the records there are the idempotency keys of as many that have gone.
+  const perThousand = ((mean(({ redisBytes }) => redisBytes) - emptyBytes) / mean(({ retained }) => retained)) * 1_000;
   const growth = (ofRedis.slope * MIB) / (3_600 * RATE);
   const retained = samples.map((sample) => sample.retained);
   const command = `npm run soak -- --minutes ${MINUTES} --rate ${RATE}`;
@@ -228,10 +227,10 @@ async function tell(all: readonly Sample[], emptyBytes: number, run: Run): Promi
     ...[...heaps, ...residents, ofRedis].map(toldOf),
     '',
     `The journal held ${Math.min(...retained)} to ${Math.max(...retained)} records at a time, of ${run.accepted} that were made.`,
-    `Redis memory per 1,000 verifications retained: **${rounded(perThousand / MIB)} MiB**, everything included that belongs to`,
-    `them. Redis grew by ${rounded(growth)} bytes for each verification: the idempotency key, kept for a day longer than the`,
-    `record, is ${rounded(run.leftBytes)} bytes by \`MEMORY USAGE\`, which leaves out what its time to live takes. It has an end`,
-    '([retention](retention.md)).',
+    `Redis memory per 1,000 verifications retained: **${rounded(perThousand / MIB)} MiB**, with everything that belongs to them, and`,
+    `the idempotency keys of as many that have gone: a key is kept for as long again ([retention](retention.md)), and is`,
+    `${rounded(run.leftBytes)} bytes by \`MEMORY USAGE\`, which leaves out what its time to live takes. Redis grew by ${rounded(growth)} bytes for each`,
+    'verification.',
     '',
     '![Heaps and memory over time](images/soak.svg)',
   ];

@@ -12,8 +12,8 @@ import { namesOf } from './job.ts';
 export const STALE_MS = 10_000;
 /** A claim whose verification never came to be is forgotten after this. */
 const UNFINISHED_MS = 7 * 24 * 3600 * 1_000;
-/** An idempotency key outlives its verification's record by a day. */
-const MARGIN_MS = 24 * 3600 * 1_000;
+/** An idempotency key outlives its verification's record by as long again, and by no more than this. */
+const LONGEST_MARGIN_MS = 24 * 3600 * 1_000;
 
 /** No window of `perMs` sees more than `max`. */
 export interface RateLimit {
@@ -86,5 +86,5 @@ export async function claimDone({ key, client }: Pick<Claim, 'key' | 'client'>, 
 
 /** Their verifications, all of one client, have ended and are kept for `retentionMs`. */
 export async function claimsEnd(keys: string[], retentionMs: number, redis: RedisConnection): Promise<void> {
-  await endsScript.run(redis, keys, [retentionMs + MARGIN_MS]);
+  await endsScript.run(redis, keys, [retentionMs + Math.min(retentionMs, LONGEST_MARGIN_MS)]);
 }
