@@ -102,10 +102,9 @@ export async function acceptParsed(
   const partition = request.partition.name;
   const rate = deps.rateLimit?.(client.id) ?? null;
   const isStale = after(STALE_MS);
-  const [outcome, id] = await claimIt(
-    { key: claim, client: client.id, fingerprint, id: newVerificationId(partition), rate },
-    deps,
-  );
+  const proposal = { key: claim, client: client.id, fingerprint, id: newVerificationId(partition), rate };
+  const claimed = await claimIt(proposal, deps);
+  const [outcome, id] = claimed;
   switch (outcome) {
     case 'mismatch':
     case 'in_progress':
@@ -116,7 +115,10 @@ export async function acceptParsed(
       return { kind: 'accepted', id, partition, repeated: true, record: noRecord };
     case 'new':
     case 'resume': {
-      const draft = await draftOf(client, id, request, deps.sealer);
+      // The code is as old as the first claim for it.
+      const expiresAt =
+        request.expiresAt ?? (claimed[0] === 'resume' ? claimed[2] + request.partition.otpLifetimeMs : null);
+      const draft = await draftOf(client, id, { ...request, expiresAt }, deps.sealer);
       const record = await journal({ claim, isStale }, draft, deps);
       return { kind: 'accepted', id, partition, repeated: outcome === 'resume', record };
     }
@@ -264,12 +266,12 @@ async function journal(
   const [times] = await Promise.all([journaling, adding]);
   markAccepting(deps.redis);
   await deps.held?.demand([record(id)]);
-  await claimDone({ key: claim, client }, deps.redis);
+  await claimDone({ key: claim, id, client }, deps.redis);
   if (times === false) return noRecord;
   const [now, expiresAt] = times;
   const traceparent = draft.head.traceparent ?? null;
   deps.events.emit('verification:accepted', { id, traceparent, partition, operation });
-  const ofNow = { createdAt: String(now), updatedAt: String(now), expiresAt: String(expiresAt) };
+  const ofNow = { createdAt: now, updatedAt: now, expiresAt };
   return () => readRecord(id, partition, { ...fields, ...ofNow, state: 'queued', revision: '1' });
 }
 
@@ -283,15 +285,15 @@ export interface NewRecord {
   readonly fields: Readonly<Record<string, string>> & { readonly client: string; readonly reference: string };
 }
 
-/** By the clock of Redis, in Unix ms; false where the record is there already. */
-type Times = readonly [now: number, expiresAt: number] | false;
+/** By the clock of Redis, in Unix ms as text; false where the record is there already. */
+type Times = readonly [now: string, expiresAt: string] | false;
 
 /** Where records of a partition are created, over one connection. */
 export function newRecords(redis: RedisConnection, partition: string): Together<NewRecord, Times> {
   return togetherOf(redis, `records of ${partition}`, async (all) => {
     const { record, due, transaction } = namesOf(redis).partitionKeys(partition);
     const keys = all.flatMap(({ id, fields }) => [record(id), transaction(fields.reference)]);
-    const items = all.map(({ id, lifetimeMs, expiresAt, fields }) => [id, lifetimeMs, expiresAt ?? 0, fields]);
+    const items = all.map(({ id, lifetimeMs, expiresAt, fields }) => [id, lifetimeMs, expiresAt ?? false, fields]);
     const args = [JOB_SEEN_WITHIN_MS, FOUND_BY_REFERENCE_MS, jsonFor(items)];
     return answersIn(await acceptScript.run(redis, [due, ...keys], args));
   });

@@ -2,7 +2,8 @@
 -- KEYS: 1 the client's rate log, 2.. the claims
 -- ARGV: 1 stale after ms, 2 life of an unfinished claim in ms, 3 new claims that the client may make (0: any number) in 4 ms,
 --       5.. of each: fingerprint, verification id
--- Returns for each { outcome, verification id }; outcome: new | resume | in_progress | done | mismatch
+-- Returns for each { outcome, verification id }; outcome: new | in_progress | done | mismatch
+--   or { 'resume', verification id, Unix ms at which it was claimed first }
 --   or { 'limited', ms until the next new claim may be made }: then nothing was claimed
 local OWN_KEYS, OWN_ARGS = 2, 5
 local time = redis.call('TIME')
@@ -12,7 +13,7 @@ local max, perMs = tonumber(ARGV[3]), tonumber(ARGV[4])
 return each(#KEYS - OWN_KEYS + 1, function(index)
   local key = KEYS[OWN_KEYS + index - 1]
   local fingerprint, id = ARGV[OWN_ARGS + 2 * index - 2], ARGV[OWN_ARGS + 2 * index - 1]
-  local claim = redis.call('HMGET', key, 'fingerprint', 'id', 'at', 'ended')
+  local claim = redis.call('HMGET', key, 'fingerprint', 'id', 'at', 'ended', 'taken')
   if not claim[1] then
     -- Only what is new counts: whoever repeats a request gets its answer. The log holds the latest `max`, oldest first.
     if max > 0 then
@@ -33,11 +34,11 @@ return each(#KEYS - OWN_KEYS + 1, function(index)
   -- The caller's own claim: its reply was lost with a connection, and the client sent the script once more. It is written
   -- again as well, for WAIT waits only for what the connection that asks has written.
   if claim[2] == id then
-    redis.call('HSET', key, 'at', now)
+    redis.call('HSET', key, 'taken', now)
     return { 'new', id }
   end
-  if now - tonumber(claim[3]) < tonumber(ARGV[1]) then return { 'in_progress', claim[2] } end
+  if now - tonumber(claim[5] or claim[3]) < tonumber(ARGV[1]) then return { 'in_progress', claim[2] } end
   -- The process that was accepting it died or lost Redis: whoever comes next finishes it, under the same id.
-  redis.call('HSET', key, 'at', now)
-  return { 'resume', claim[2] }
+  redis.call('HSET', key, 'taken', now)
+  return { 'resume', claim[2], tonumber(claim[3]) }
 end)

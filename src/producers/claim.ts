@@ -32,8 +32,19 @@ export interface Claim {
   readonly rate: RateLimit | null;
 }
 
-/** With the id of the verification that holds the key; with `limited`, the ms until a new claim may be made. */
-export type Claimed = [outcome: 'new' | 'resume' | 'in_progress' | 'done' | 'mismatch' | 'limited', id: string];
+/**
+ * With the id of the verification that holds the key; with `limited`, the ms until a new claim may be made; with `resume`,
+ * when it was claimed first, in Unix ms.
+ */
+export type Claimed =
+  | [outcome: 'new' | 'in_progress' | 'done' | 'mismatch' | 'limited', id: string]
+  | [outcome: 'resume', id: string, claimedAt: number];
+
+/** A claim that was made, and the verification that it was made for. */
+export interface ClaimMade {
+  readonly key: string;
+  readonly id: string;
+}
 
 const claimScript = Script.fromFiles(
   new URL('../redis/each.lua', import.meta.url),
@@ -76,15 +87,32 @@ interface ClaimDependencies {
 }
 
 /** The verification is in the journal and its job in the queue: whoever repeats the request gets its answer. */
-export async function claimDone({ key, client }: Pick<Claim, 'key' | 'client'>, redis: RedisConnection): Promise<void> {
-  const done = togetherOf<string, true>(redis, `done by ${client}`, async (keys) => {
-    await doneScript.run(redis, keys, []);
-    return keys.map(() => true);
+export async function claimDone(
+  { key, id, client }: Pick<Claim, 'key' | 'id' | 'client'>,
+  redis: RedisConnection,
+): Promise<void> {
+  const done = togetherOf<ClaimMade, true>(redis, `done by ${client}`, async (all) => {
+    await claimsDone(all, redis);
+    return all.map(() => true);
   });
-  await done.ask(key);
+  await done.ask({ key, id });
+}
+
+/** The same of several claims of one client. */
+export async function claimsDone(all: readonly ClaimMade[], redis: RedisConnection): Promise<void> {
+  await doneScript.run(
+    redis,
+    all.map(({ key }) => key),
+    all.map(({ id }) => id),
+  );
 }
 
 /** Their verifications, all of one client, have ended and are kept for `retentionMs`. */
-export async function claimsEnd(keys: string[], retentionMs: number, redis: RedisConnection): Promise<void> {
-  await endsScript.run(redis, keys, [retentionMs + Math.min(retentionMs, LONGEST_MARGIN_MS)]);
+export async function claimsEnd(all: readonly ClaimMade[], retentionMs: number, redis: RedisConnection): Promise<void> {
+  const keptMs = retentionMs + Math.min(retentionMs, LONGEST_MARGIN_MS);
+  await endsScript.run(
+    redis,
+    all.map(({ key }) => key),
+    [keptMs, ...all.map(({ id }) => id)],
+  );
 }

@@ -21,23 +21,31 @@ local function isRecovering()
   return recovering
 end
 
--- What nobody holds ends in time, also where a code sent anew had it forgotten and a change has made it again.
-local function applyToTransaction(key, id, change, keptMs)
+-- What nobody holds ends in time, also where a code sent anew had it forgotten and a change has made it again. But what was
+-- submitted is remembered for as long as any of its codes may be alive, however soon the records may be forgotten: `until`
+-- is there where that is longer than the retention.
+local function applyToTransaction(key, id, change, retentionMs, deadline)
   if change.forget then
-    local gone = {}
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-      if string.sub(field, 1, 3) ~= 'of:' then gone[#gone + 1] = field end
+    -- All but which verifications there are, and what is on its way at this moment: that stays the only one.
+    local known, gone = hashAt(key), {}
+    for field, value in pairs(known) do
+      local isOnItsWay = known.holder and (
+        field == 'holder' or field == 'last' or field == 'next' or value == known.holder and string.sub(field, 1, 5) == 'code:'
+      )
+      if string.sub(field, 1, 3) ~= 'of:' and field ~= 'until' and not isOnItsWay then gone[#gone + 1] = field end
     end
     if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
-    redis.call('PEXPIRE', key, keptMs)
+    if known.holder then redis.call('HSET', key, 'used', '1')
+    else redis.call('PEXPIRE', key, math.max(retentionMs, tonumber(known['until'] or '0') - now)) end
     return
   end
   local set, gone = {}, {}
   addFields(set, change.set)
-  local holder, used, heirs = nil, 0, ''
+  local holder, used, heirs, keptUntil = nil, 0, '', now + retentionMs
   if change.hold or change.release then
-    local known = redis.call('HMGET', key, 'holder', 'used', 'next')
+    local known = redis.call('HMGET', key, 'holder', 'used', 'next', 'until')
     holder, used, heirs = known[1], tonumber(known[2] or '0'), known[3] or ''
+    keptUntil = math.max(keptUntil, tonumber(known[4] or '0'))
   end
   local function put(field, value)
     set[#set + 1] = field
@@ -71,12 +79,16 @@ local function applyToTransaction(key, id, change, keptMs)
       holder = table.remove(waiting, 1)
       if holder then put('holder', holder) else gone[#gone + 1] = 'holder' end
     end
+    if deadline > keptUntil then
+      keptUntil = deadline
+      put('until', string.format('%.0f', deadline))
+    end
     local left = table.concat(waiting, ' ')
     if left == '' and heirs ~= '' then gone[#gone + 1] = 'next' elseif left ~= heirs then put('next', left) end
   end
   if #set > 0 then redis.call('HSET', key, unpack(set)) end
   if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
-  if change.release and not holder then redis.call('PEXPIRE', key, keptMs) end
+  if change.release and not holder then redis.call('PEXPIRE', key, keptUntil - now) end
 end
 
 local kept = tonumber(ARGV[2])
@@ -113,11 +125,8 @@ local answers = each(#changes, function(index)
   if change.review == 'in' then redis.call('ZADD', KEYS[4], 'NX', now, id)
   elseif change.review == 'out' then redis.call('ZREM', KEYS[4], id) end
 
-  -- What was submitted is remembered for as long as its code may be alive, however soon the record may be forgotten.
   local ofTransaction = change.transaction
-  if ofTransaction then
-    applyToTransaction(transaction, id, ofTransaction, math.max(change.retentionMs, change.deadline - now))
-  end
+  if ofTransaction then applyToTransaction(transaction, id, ofTransaction, change.retentionMs, change.deadline) end
 
   -- The outbox carries a snapshot: by the time it is forwarded the record may have moved on.
   local entry = ''

@@ -8,7 +8,7 @@
  */
 import type { JobsOptions, Queue } from 'bullmq';
 import { asError, type EventBus } from '../events.ts';
-import { claimsEnd } from '../producers/claim.ts';
+import { type ClaimMade, claimsDone, claimsEnd } from '../producers/claim.ts';
 import { namesOf, type PartitionKeys, RESULT_JOB_OPTIONS, RESULTS_QUEUE } from '../producers/job.ts';
 import { type RawRecord, readRecord } from '../producers/record.ts';
 import { type ResultEvent, resultEventOf } from '../producers/result.ts';
@@ -217,7 +217,8 @@ export class Forwarder {
       put(resultsQueue(queue), RESULT_JOB_OPTIONS),
       hasWebhook ? put(webhookQueue(record.client), WEBHOOK_JOB_OPTIONS) : null,
       redis.publish(publishedChannel, results.map(({ record }) => `${record.id}.${record.sequence}`).join(' ')),
-      ...[...claimsByClient(results).values()].map((claims) => claimsEnd(claims, retentionMs, redis)),
+      ...claimsByClient(results, true).map((claims) => claimsEnd(claims, retentionMs, redis)),
+      ...claimsByClient(results, false).map((claims) => claimsDone(claims, redis)),
     ]);
     await redis.xdel(keys.outbox, ...results.map(({ entryId }) => entryId));
     for (const { record, type } of results) {
@@ -246,16 +247,20 @@ function keptOf(results: readonly Published[], kept: readonly string[]): readonl
   return results.filter(({ entryId }) => ids.has(entryId));
 }
 
-/** Those whose verifications have ended just now; a client's are in one slot. What is said of an end later has none. */
-function claimsByClient(results: readonly Outgoing[]): Map<string, string[]> {
-  const claims = new Map<string, string[]>();
+/**
+ * Of those whose verifications have ended just now, or have not: their acceptance may have died before it could say that it
+ * is complete, and a claim that is not ends in a week. A client's are in one slot. What is said of an end later has none.
+ */
+function claimsByClient(results: readonly Outgoing[], final: boolean): ClaimMade[][] {
+  const claims = new Map<string, ClaimMade[]>();
   for (const { record } of results) {
-    if (!record.final || record.claimKey === '') continue;
+    if (record.final !== final || record.claimKey === '') continue;
+    const claim = { key: record.claimKey, id: record.id };
     const others = claims.get(record.client);
-    if (others) others.push(record.claimKey);
-    else claims.set(record.client, [record.claimKey]);
+    if (others) others.push(claim);
+    else claims.set(record.client, [claim]);
   }
-  return claims;
+  return [...claims.values()];
 }
 
 function readEntry(entry: StreamEntry, partition: string): Published {

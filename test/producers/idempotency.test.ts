@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
 import { accept } from '../../src/producers/accept.ts';
-import { claimDone, claimIt, claimsEnd } from '../../src/producers/claim.ts';
+import { type ClaimMade, claimDone, claimIt, claimsEnd } from '../../src/producers/claim.ts';
 import { claimKey, partitionKeys } from '../../src/producers/job.ts';
 import type { Sealer } from '../../src/producers/sealing.ts';
 import { bodyFor, CLIENT, startPipeline } from '../support/pipeline.ts';
@@ -45,21 +45,22 @@ describe('an idempotency key', () => {
 
   it('ends in time also when its verification was over before its acceptance had said that it is complete', async () => {
     await using world = await startWorld();
-    const claimed = async (name: string): Promise<string> => {
-      const key = claimKey(SHOP.id, name);
-      await claimIt({ key, client: SHOP.id, fingerprint: 'print', id: `demo_${name}`, rate: null }, world);
-      return key;
+    const claimed = async (name: string): Promise<ClaimMade> => {
+      const claim = { key: claimKey(SHOP.id, name), id: `demo_${name}` };
+      await claimIt({ ...claim, client: SHOP.id, fingerprint: 'print', rate: null }, world);
+      return claim;
     };
-    const [quick, slow, gone] = [await claimed('quick'), await claimed('slow'), claimKey(SHOP.id, 'gone')];
+    const gone = { key: claimKey(SHOP.id, 'gone'), id: 'demo_gone' };
+    const [quick, slow] = [await claimed('quick'), await claimed('slow')];
     const DAYS = 24 * 3_600_000;
     await claimsEnd([quick, gone], 2 * DAYS, world.redis);
-    await Promise.all([quick, slow, gone].map((key) => claimDone({ key, client: SHOP.id }, world.redis)));
-    expect(await world.redis.pttl(quick)).toBeGreaterThan(2 * DAYS);
-    expect(await world.redis.pttl(slow)).toBe(-1);
+    await Promise.all([quick, slow, gone].map((claim) => claimDone({ ...claim, client: SHOP.id }, world.redis)));
+    expect(await world.redis.pttl(quick.key)).toBeGreaterThan(2 * DAYS);
+    expect(await world.redis.pttl(slow.key)).toBe(-1);
     await claimsEnd([slow], 60_000, world.redis);
-    expect(await world.redis.pttl(slow)).toBeGreaterThan(60_000);
-    expect(await world.redis.pttl(slow)).toBeLessThanOrEqual(2 * 60_000);
-    expect(await world.redis.exists(gone)).toBe(0);
+    expect(await world.redis.pttl(slow.key)).toBeGreaterThan(60_000);
+    expect(await world.redis.pttl(slow.key)).toBeLessThanOrEqual(2 * 60_000);
+    expect(await world.redis.exists(gone.key)).toBe(0);
   });
 
   it('is kept until its verification is final, and then for the retention and a day', async () => {
@@ -113,7 +114,7 @@ describe('an idempotency key', () => {
     const { sealer } = pipeline.accepting;
     const stopped = Object.create(sealer) as Sealer;
     stopped.seal = async (content) => {
-      await pipeline.redis.hset(claim, 'at', '0');
+      await pipeline.redis.hincrby(claim, 'at', -10_000);
       id = await pipeline.enqueue(body, 'k-1');
       await pipeline.final(id);
       await pipeline.redis.del(record(id), transaction('TX-17'));
@@ -128,6 +129,51 @@ describe('an idempotency key', () => {
     }
     expect(await pipeline.redis.exists(record(id))).toBe(0);
     expect(provider.requests).toHaveLength(1);
+  });
+
+  it('gives no new life to a code whose acceptance died days ago', async () => {
+    await using provider = await startProviderServer(behaviours.saysJson(200, WRONG_CODE));
+    await using pipeline = await startPipeline({
+      cepta: { baseUrl: provider.url, credentials: { secretKey: 'key' } },
+    });
+    const body = bodyFor('cepta', '123456');
+    const dying = Object.create(pipeline.accepting.sealer) as Sealer;
+    dying.seal = async () => {
+      throw new Error('the process dies');
+    };
+    await expect(accept(CLIENT, 'k-1', body, { ...pipeline.accepting, sealer: dying })).rejects.toThrow('dies');
+    await pipeline.redis.hincrby(claimKey(CLIENT.id, 'k-1'), 'at', -6 * 24 * 3_600_000);
+    const id = await pipeline.enqueue(body, 'k-1');
+    expect(await pipeline.final(id)).toMatchObject({ otp: 'not_submitted', reason: 'deadline_passed' });
+    expect(provider.requests).toHaveLength(0);
+  });
+
+  it('lives as long as its verification awaits proof, also where its acceptance died before its last word', async () => {
+    await using provider = await startProviderServer(behaviours.saysJson(500, {}));
+    await using pipeline = await startPipeline({
+      cepta: { baseUrl: provider.url, credentials: { secretKey: 'key' } },
+    });
+    const claim = claimKey(CLIENT.id, 'k-1');
+    const queue = pipeline.queue('cepta');
+    await queue.pause();
+    const id = await pipeline.enqueue(bodyFor('cepta', '123456'), 'k-1');
+    await pipeline.redis.hset(claim, 'at', Date.now());
+    await pipeline.redis.pexpire(claim, 60_000);
+    await queue.resume();
+    await pipeline.until(id, ({ state }) => state === 'awaiting');
+    await vi.waitUntil(async () => (await pipeline.redis.pttl(claim)) === -1, 10_000);
+  });
+
+  it('is not said to be done by who claimed it long ago for another verification', async () => {
+    await using world = await startWorld();
+    const claim = { key: claimKey(SHOP.id, 'k-1'), client: SHOP.id, fingerprint: 'print', rate: null };
+    await claimIt({ ...claim, id: 'demo_first' }, world);
+    await world.redis.del(claim.key);
+    await claimIt({ ...claim, id: 'demo_second' }, world);
+    await claimDone({ ...claim, id: 'demo_first' }, world.redis);
+    await claimsEnd([{ ...claim, id: 'demo_first' }], 1_000, world.redis);
+    expect(await claimIt({ ...claim, id: 'demo_third' }, world)).toEqual(['in_progress', 'demo_second']);
+    expect(await world.redis.hget(claim.key, 'ended')).toBeNull();
   });
 
   it('is free when it is forgotten, and a dead code is not sent all the same', async () => {

@@ -70,6 +70,14 @@ describe('POST /v1/verifications', () => {
     expect(again.headers.location).toBe(first.headers.location);
   });
 
+  it('gives it byte for byte also of a deadline in the year 9999', async () => {
+    await using world = await startWorld();
+    const body = demoRequest({ expiresAt: '9999-12-31T23:59:59.999Z' });
+    const first = await world.post(body, 'k-1');
+    expect(first.body).toMatchObject({ expiresAt: '9999-12-31T23:59:59.999Z' });
+    expect((await world.post(body, 'k-1')).text).toBe(first.text);
+  });
+
   it('knows the same body by what it says, not by the order of its fields', async () => {
     await using world = await startWorld();
     const first = await world.call({ raw: `{"provider":"demo","otp":"123456","params":{"reference":"R"}}`, key: 'k' });

@@ -199,8 +199,11 @@ describe('a refused code', () => {
 });
 
 describe('a code that is dead', () => {
-  test('when it is enqueued is never sent', async () => {
-    const expiresAt = new Date(Date.now() - 1_000).toISOString();
+  test.each([
+    ['a second ago', () => new Date(Date.now() - 1_000)],
+    ['at the first moment of Unix time', () => new Date(0)],
+  ])('since %s is never sent', async (_, deadline) => {
+    const expiresAt = deadline().toISOString();
     await all(async (provider) => {
       const one = await enqueue(provider, '123456', { expiresAt });
       expect(await ended(one)).toMatchObject({

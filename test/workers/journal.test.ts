@@ -390,6 +390,19 @@ describe('a second verification of one transaction', () => {
     expect(again.standing).toMatchObject({ otp: 'not_submitted', reason: 'already_used' });
   });
 
+  test('remembers it also when another code of the transaction, with a shorter life, has ended since', async () => {
+    const journal = journalOf({ redis }, { retentionMs: 1 });
+    await submitted(journal, WRONG, { reference, codePrint: 'long', lifetimeMs: 60_000 });
+    await submitted(journal, WRONG, { reference, codePrint: 'short', lifetimeMs: 5_000 });
+    expect(await redis.pttl(keys.transaction(reference))).toBeGreaterThan(50_000);
+    const dead = await seed(redis, { reference, codePrint: 'dead', lifetimeMs: 1 });
+    await vi.waitUntil(async () => (await journal.begin(dead)).is === 'evidence');
+    await beginOrConclude(journal, dead);
+    expect(await redis.pttl(keys.transaction(reference))).toBeGreaterThan(50_000);
+    const again = await beginOrConclude(journal, await seed(redis, { reference, codePrint: 'long' }));
+    expect(again.standing).toMatchObject({ otp: 'not_submitted', reason: 'already_used' });
+  });
+
   test('is not submitted once more where its record was forgotten and is made anew', async () => {
     const journal = journalOf({ redis }, { retentionMs: 1 });
     const id = await submitted(journal, WRONG, { reference, lifetimeMs: 60_000 });
@@ -417,10 +430,14 @@ describe('where no money moves', () => {
   test('a code sent anew renews the budget, and a submission on its way meanwhile gives back no more than its own', async () => {
     const journal = journalOf({ redis }, { policy });
     const sendCode = { kind: 'accepted', transaction: 'none', providerCode: '200' } as const;
+    await submitted(journal, WRONG_LIPA, { reference: 'P', codePrint: 'zero' });
     const verify = await begin(journal, await seed(redis, { reference: 'P', codePrint: 'one' }));
-    const sent = await submitted(journal, answer(sendCode), { reference: 'P', codePrint: '', operation: 'send' });
-    expect(await attemptsKnownOf('P')).toEqual({});
-    expect(await redis.hkeys(keys.transaction('P'))).toEqual([`of:${verify.id}`, `of:${sent}`]);
+    const { id } = verify;
+    await submitted(journal, answer(sendCode), { reference: 'P', codePrint: '', operation: 'send' });
+    expect(await attemptsKnownOf('P')).toEqual({ holder: id, last: id, used: '1', 'code:one': id });
+    // The old code once more, by somebody who has not seen the new one yet, while the first is on its way.
+    const again = await beginOrConclude(journal, await seed(redis, { reference: 'P', codePrint: 'one' }));
+    expect(again.standing).toMatchObject({ otp: 'not_submitted', reason: 'attempt_in_flight' });
     await apply(journal, verify, CANNOT);
     expect(await usedOf('P')).toBe(0);
     for (const codePrint of ['two', 'three', 'four'])
