@@ -58,6 +58,8 @@ export interface BreakerDependencies {
   readonly events: EventBus;
   /** Keeps the queues from handing out jobs for so long. */
   hold(forMs: number): Promise<void>;
+  /** Ends that at once. What the provider itself has asked for is held elsewhere. */
+  letGo(): Promise<void>;
   /** Null: it was not due any more. */
   inquire(id: string): Promise<ProbeReply | null>;
   /** Null: this provider has no token that needs no customer. */
@@ -78,7 +80,9 @@ export class Breaker {
   async start(): Promise<void> {
     const { settings, redis, keys } = this.#deps;
     if (!settings.enabled) {
+      const wasOpen = (await redis.hget(keys.breaker, 'state')) === 'open';
       await redis.del(keys.breaker, keys.breakerOutcomes);
+      if (wasOpen) await this.#deps.letGo();
       return;
     }
     this.#timer = setInterval(() => {
@@ -119,7 +123,7 @@ export class Breaker {
   async #probe(state: BreakerState, due: string): Promise<ProbeReply> {
     const { askForToken, partition, events } = this.#deps;
     let by: ProbeMeans = 'inquiry';
-    let reply = due !== '' && state.row % 2 === 1 ? await this.#deps.inquire(due) : null;
+    let reply = due !== '' && state.row % 2 === 1 ? await this.#inquire(due) : null;
     if (reply === null && askForToken !== null) {
       by = 'token';
       reply = await askForToken();
@@ -129,6 +133,15 @@ export class Breaker {
       reply = await this.#deps.connect();
     }
     events.emit('breaker:probed', { partition, by, ...reply });
+    return reply;
+  }
+
+  /** Null as well for a record that nobody here can read: the provider has nothing to do with it. */
+  async #inquire(id: string): Promise<ProbeReply | null> {
+    let reply: ProbeReply | null = null;
+    await this.#safely(async () => {
+      reply = await this.#deps.inquire(id);
+    });
     return reply;
   }
 

@@ -119,6 +119,7 @@ export function situationOf(
     inquiries: record.inquiries + (evidence.from === 'inquiry' ? 1 : 0),
     notPaidAt: record.notPaidAt,
     needsReview: record.needsReview,
+    isToBeAsked: record.nextInquiryAt > 0,
     attemptsRemaining: record.attemptsRemaining,
     hinted: record.hinted,
     setAside: record.history.at(-1)?.event === SET_ASIDE,

@@ -89,6 +89,8 @@ export interface Situation {
   readonly inquiries: number;
   readonly notPaidAt: number;
   readonly needsReview: boolean;
+  /** An inquiry is scheduled that was not made yet. */
+  readonly isToBeAsked: boolean;
   /** As last published. */
   readonly attemptsRemaining: number | null;
   /** A callback has come while the attempt was still under way: the inquiry need not wait for its schedule. */
@@ -181,7 +183,7 @@ export function decide(evidence: Evidence, situation: Situation, policy: Policy)
       return onRolledBack(evidence.bounded, situation, policy);
     case 'patience_over':
       if (awaited === null || situation.needsReview) return { do: 'nothing' };
-      return review(awaited, situation, policy);
+      return { ...review(awaited, situation, policy), ...stillToBeAsked(situation, policy) };
     case 'inquiry':
       // A record that is sending or queued again learns nothing from an old question.
       if (awaited === null) return { do: 'nothing' };
@@ -237,6 +239,9 @@ function onAnswer(outcome: Outcome, situation: Situation, policy: Policy): Verdi
       };
     }
     case 'rejected': {
+      // Another amount was paid, and a person is asked to look: a late word on the code ends that no more.
+      if (situation.state === 'awaiting' && situation.standing?.reason === 'amount_mismatch')
+        return { do: 'note', againAt: null };
       const attemptsRemaining =
         outcome.transaction === 'failed' ? 0 : remaining(situation, policy, outcome.attemptsRemaining);
       const anotherCode = (attemptsRemaining ?? 0) > 0;
@@ -532,12 +537,20 @@ function askNow(standing: Standing, situation: Situation, policy: Policy): Extra
 }
 
 /** Nothing here can settle it: a person must look. */
-function review(standing: Standing, situation: Situation, policy: Policy): Verdict {
+function review(standing: Standing, situation: Situation, policy: Policy): Extract<Verdict, { do: 'await' }> {
   return {
     ...askAgain(standing, situation, policy),
     inquireInMs: null,
     publish: situation.needsReview ? null : 'review',
   };
+}
+
+/** A question that was held back for so long, by a breaker or by the provider's own word, is put all the same. */
+function stillToBeAsked(
+  { isToBeAsked }: Situation,
+  { canInquire, inquiry: { delaysMs } }: Policy,
+): { inquireInMs?: number } {
+  return canInquire && isToBeAsked ? { inquireInMs: delaysMs.at(-1) ?? 0 } : {};
 }
 
 function nextInquiry(

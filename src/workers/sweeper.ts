@@ -25,6 +25,8 @@ export interface SweeperDependencies {
   readonly verifications: Queue<VerificationJob>;
   readonly inquiries: Queue<VerificationJob>;
   readonly events: EventBus;
+  /** After that a person is asked, also where inquiries are held back. */
+  readonly giveUpAfterMs: number;
   /** Says that this worker lives; false while the journal is recovering, when what is missing may have been lost. */
   beat(): Promise<boolean>;
   /** Decides on the evidence and writes it down. */
@@ -85,7 +87,7 @@ export class Sweeper {
   }
 
   async #look(id: string): Promise<void> {
-    const { journal, verifications, inquiries, conclude } = this.#deps;
+    const { journal, verifications, inquiries, conclude, giveUpAfterMs } = this.#deps;
     const record = await journal.read(id);
     if (record === null) return await journal.forget(id);
     const now = journal.now();
@@ -104,7 +106,7 @@ export class Sweeper {
         }
         return await conclude(record, { from: 'owner_dead' });
       case 'awaiting':
-        if (record.nextInquiryAt > 0) {
+        if (record.nextInquiryAt > 0 && (record.needsReview || now < record.awaitingSince + giveUpAfterMs)) {
           await this.#putBack(inquiries, {}, record, Math.max(0, record.nextInquiryAt - now));
           return await journal.lookAgain(id, now + LOOK_AGAIN_MS);
         }

@@ -203,6 +203,11 @@ export class PartitionWorker {
             hold: async (forMs) => {
               await Promise.all([this.#verificationQueue, this.#inquiryQueue].map((queue) => queue.rateLimit(forMs)));
             },
+            letGo: async () => {
+              await Promise.all(
+                [this.#verificationQueue, this.#inquiryQueue].map((queue) => queue.removeRateLimitKey()),
+              );
+            },
             inquire: async (id) => {
               let reply: ProbeReply | null = null;
               const next = await inquire(id, 0, spine, (heard) => {
@@ -222,6 +227,7 @@ export class PartitionWorker {
       verifications: this.#verificationQueue,
       inquiries: this.#inquiryQueue,
       events,
+      giveUpAfterMs: settings.inquiry.giveUpAfterMs,
       conclude: concludeOutside,
     });
 

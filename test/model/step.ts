@@ -439,6 +439,7 @@ class Step {
       verifications: jobs,
       inquiries: jobs,
       events: this.#events,
+      giveUpAfterMs: this.#model.world.giveUpAfterMs,
       beat: async () => await epoch.beat(),
       conclude: async (record, evidence) =>
         void (await conclude(record, evidence, {}, {}, this.#dependencies(journal))),

@@ -173,6 +173,7 @@ test('a provider that issues tokens is probed with one', async () => {
 test('switched off, it holds nothing, and what an earlier one left behind holds nothing', async () => {
   const { one, told } = await startPair('beqelal', undefined, { breaker: { ...BREAKER, enabled: false } });
   await one.redis.hset(partitionKeys('beqelal').breaker, { state: 'open', until: String(Date.now() + 60_000) });
+  await one.queue('beqelal').rateLimit(60_000);
   await one.restartWorkers();
   await sandbox.takeDown('beqelal');
   const ids = await enqueueMany(one, 'beqelal', 6);

@@ -51,6 +51,7 @@ const situation = (state: Situation['state'], given: Partial<Situation> = {}): S
   needsReview: false,
   attemptsRemaining: state === 'awaiting' ? 2 : null,
   hinted: false,
+  isToBeAsked: false,
   overtaken: false,
   random: 0,
   ...given,
@@ -1009,6 +1010,12 @@ describe('an inquiry', () => {
 
 describe('the end of patience', () => {
   const over: Evidence = { from: 'patience_over' };
+
+  test('puts a question that was held back all the same', () => {
+    const verdict = decide(over, awaiting(UNKNOWN, { isToBeAsked: true }), MONEY);
+    expect(verdict).toMatchObject({ do: 'await', publish: 'review', inquireInMs: MONEY.inquiry.delaysMs.at(-1) });
+  });
+
   holds([
     [
       'asks for a person',
@@ -1251,6 +1258,13 @@ describe('amounts', () => {
     const verdict = decide(found(told), awaiting(PENDING, { amount: asked }), MONEY);
     expect(inWords(verdict)).toBe(mismatch);
     expect(verdict).toMatchObject({ details: { token: 't' } });
+  });
+
+  test('that differs is not forgotten when its own worker hears late that the code was wrong', () => {
+    const said = standing('unknown', 'unknown', { reason: 'amount_mismatch' });
+    const now = awaiting(said, { amount: asked, needsReview: true });
+    const wrong = answer({ kind: 'rejected', reason: 'wrong_code', transaction: 'pending', providerCode: 'WRONG' });
+    expect(decide(wrong, now, MONEY)).toEqual({ do: 'note', againAt: null });
   });
 
   test('that differs again stays as it was said first', () => {

@@ -286,6 +286,20 @@ describe('a result', () => {
 });
 
 describe('the sweep', () => {
+  test('asks for a person when proof is overdue, also where questions are held back, which are put later all the same', async () => {
+    const { sweeper, journal } = sweeperOf();
+    const id = await seed(redis, { codePrint: '' });
+    const begun = await journal.begin(id);
+    if (begun.is !== 'begun') throw new Error(`begin said ${begun.is}`);
+    await journal.apply(begun.record, { from: 'lost', code: 'ECONNRESET' }, {}, seal);
+    await redis.hset(keys.record(id), 'awaitingSince', '1');
+    await overdue([id]);
+    sweeper.start();
+    await vi.waitUntil(async () => (await journal.read(id))?.needsReview === true, 10_000);
+    await sweeper.close();
+    expect((await journal.read(id))?.nextInquiryAt).toBeGreaterThan(0);
+  });
+
   const sweeperOf = (given: { now?: () => void } = {}) => {
     const events = new EventBus();
     const seen: { name: string; payload: unknown }[] = [];
@@ -298,6 +312,7 @@ describe('the sweep', () => {
       verifications: queueOf(keys.queue, keys.prefix),
       inquiries: queueOf(keys.inquiryQueue, keys.prefix),
       events,
+      giveUpAfterMs: 3_600_000,
       beat: async () => (await journal.witness.beat()).is === 'open',
       conclude: async (record, evidence) => {
         given.now?.();
