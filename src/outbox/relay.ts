@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, DatabaseError } from 'pg';
 import { EventBus } from '../events.ts';
-import { admit } from '../producers/accept.ts';
+import { admit, type Draft } from '../producers/accept.ts';
 import { producerQueues } from '../producers/queues.ts';
 import type { Provider } from '../providers/provider.ts';
 import type { RedisConnection } from '../redis/connections.ts';
@@ -163,7 +163,7 @@ async function relayRow(
 
 /** Why the service carries this out never, as it is configured; it names the key to change. */
 function refusalOf(
-  { client, partition, operation }: { client: string; partition: string; operation: string },
+  { client, partition, operation, codePrint }: Pick<Draft, 'client' | 'partition' | 'operation' | 'codePrint'>,
   partitions: RelayOptions['partitions'],
   clients: RelayOptions['clients'],
 ): string | null {
@@ -171,6 +171,10 @@ function refusalOf(
   if (!offered) return `providers.${partition}: is not configured; there are ${[...partitions.keys()].join(', ')}`;
   if (!Object.hasOwn(offered.operations, operation)) {
     return `request.operation: ${partition} offers only ${Object.keys(offered.operations).join(', ')}`;
+  }
+  // Without it nobody would know which code it is, nor that it takes one.
+  if (offered.operations[operation]?.takesOtp !== (codePrint !== '')) {
+    return `request.codePrint: ${codePrint === '' ? `is missing: ${operation} takes a code` : `${operation} takes no code`}`;
   }
   if (!clients.has(client)) return 'clients: has none with the id in the column client';
   if (clients.get(client)?.includes(partition) === false) return `clients: ${client} may not use ${partition}`;

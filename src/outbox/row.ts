@@ -41,6 +41,9 @@ export interface OutboxSealer {
   sealForOutbox(body: unknown, options: OutboxOptions): Promise<OutboxRow>;
 }
 
+/** https://tc39.es/ecma262/#sec-time-values-and-time-range */
+const LAST_DATE_MS = 8_640_000_000_000_000;
+
 const outboxRequestSchema = z.strictObject({
   v: z.literal(1),
   id: z.string(),
@@ -51,7 +54,7 @@ const outboxRequestSchema = z.strictObject({
   amount: z.strictObject({ value: z.string(), currency: z.string() }).nullable(),
   metadata: z.record(z.string(), z.unknown()),
   /** Unix ms. */
-  expiresAt: z.int(),
+  expiresAt: z.int().min(0).max(LAST_DATE_MS),
   /** Keyed hashes: of the whole request, and of the code. */
   fingerprint: z.string().min(1),
   codePrint: z.string(),
@@ -72,6 +75,10 @@ export function outboxSealerOf(options: OutboxSealerOptions): OutboxSealer {
       }
       const json = asJson(body);
       const request = parseRequest(json, partitions);
+      if (!isStorable(request.metadata)) {
+        const problem = 'must have no U+0000 and no half of a surrogate pair, which a jsonb column refuses';
+        throw new InvalidRequestError([{ field: 'metadata', problem }]);
+      }
       const { name: provider, otpLifetimeMs } = request.partition;
       const expiresAt = request.expiresAt ?? Date.now() + otpLifetimeMs;
       const draft = await draftOf(
@@ -88,6 +95,12 @@ export function outboxSealerOf(options: OutboxSealerOptions): OutboxSealer {
       };
     },
   };
+}
+
+function isStorable(value: unknown): boolean {
+  if (typeof value === 'string') return !value.includes('\u0000') && Buffer.from(value).toString() === value;
+  if (typeof value !== 'object' || value === null) return true;
+  return Object.entries(value).every(([name, inner]) => isStorable(name) && isStorable(inner));
 }
 
 /** A row as it stands in the table. */

@@ -95,13 +95,21 @@ export class AcceptanceUnknownError extends Error {
 
 const TIME_LIMIT_MS = 1_000;
 
+/** Ten years: what comes out is still a date. */
+const LONGEST_LIFETIME_MS = 315_360_000_000;
+/** A longer timer would end at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 const optionsSchema = z.looseObject({
   client: z.looseObject({ id: z.string().min(1), apiKey: z.string().min(1) }),
   partitions: z.record(
     z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/, 'must be 1 to 40 of a-z, 0-9 and -'),
-    z.strictObject({ adapter: z.string().optional(), otpLifetimeMs: z.int().positive().optional() }),
+    z.strictObject({
+      adapter: z.string().optional(),
+      otpLifetimeMs: z.int().positive().max(LONGEST_LIFETIME_MS).optional(),
+    }),
   ),
-  timeLimitMs: z.int().positive().optional(),
+  timeLimitMs: z.int().positive().max(LONGEST_TIMER_MS).optional(),
   reuseEphemeralKey: z
     .strictObject({
       forMs: z.int().min(1).max(3_600_000),

@@ -51,6 +51,10 @@ export function resultsConsumerOf(options: ResultsConsumerOptions, connect: type
     onError = () => {},
   } = options;
   if (typeof options.handler !== 'function') throw new Error('createResultsConsumer: handler must be a function');
+  for (const [name, value] of Object.entries({ retentionMs, concurrency, stalledAfterMs })) {
+    if (Number.isSafeInteger(value) && value > 0) continue;
+    throw new Error(`createResultsConsumer: ${name} must be a positive integer, got ${String(value)}`);
+  }
   const keySet = options.openDetailsWith === undefined ? null : privateKeySetOf(options.openDetailsWith);
   const opener = keySet === null ? null : Opener.create(keySet);
   opener?.catch(() => {}); // told by the first result that has details

@@ -100,6 +100,9 @@ export class Operator {
     const refused = this.refusal(record, action);
     const known = this.#partitions.get(partition);
     if (known === undefined || refused !== null) return saidBefore(record, action, facts) ?? refusedBecause(refused);
+    // What comes next is due by the clock of Redis, and this machine may be minutes away from it.
+    const [seconds = 0, micros = 0] = (await this.#redis.time()).map(Number);
+    known.journal.witness.sawClock(seconds * 1_000 + Math.floor(micros / 1_000));
     const { verdict } = await known.journal.apply(record, evidence, facts, async () => {
       throw new Error('a person brings no details of the provider');
     });

@@ -266,6 +266,8 @@ describe.skipIf(postgres === null)('a payment and its verification', { timeout: 
     const behind = await insert(await world.seal(bodyFor('cepta', CODE), 'A-17'));
     const stranger = await insert({ ...(await world.seal(bodyFor('cepta', CODE))), client: 'nobody' });
     const readable = await insert({ ...(await world.seal(bodyFor('cepta', CODE))), sealed: CODE });
+    const { request, ...printed } = await world.seal(bodyFor('cepta', CODE));
+    const unprinted = await insert({ ...printed, request: { ...request, codePrint: '' } });
     const other = await insert(await world.seal(bodyFor('cepta', CODE)));
     await using _ = relay();
     await vi.waitUntil(async () => (await stored(other)).done_at !== null, UNTIL);
@@ -273,11 +275,20 @@ describe.skipIf(postgres === null)('a payment and its verification', { timeout: 
     expect((await stored(refused)).problem).toBe('providers.beqelal: is not configured; there are cepta');
     expect((await stored(stranger)).problem).toBe('clients: has none with the id in the column client');
     expect((await stored(readable)).problem).toBe('sealed: is no compact JWE with a kid');
+    expect((await stored(unprinted)).problem).toBe('request.codePrint: is missing: verify takes a code');
     expect(await stored(behind)).toMatchObject({ done_at: null, problem: null });
 
     await sql.query('DELETE FROM otp_outbox WHERE id = $1', [refused]);
     await vi.waitUntil(async () => (await stored(behind)).done_at !== null, UNTIL);
   });
+
+  test.each(['a\u0000b', 'a\ud800b'])(
+    'metadata that the column would refuse is refused before it is written: %j',
+    async (text) => {
+      const sealing = world.seal({ ...bodyFor('cepta', CODE), metadata: { order: { [text]: 1 } } });
+      await expect(sealing).rejects.toThrow('metadata');
+    },
+  );
 
   test('a key that was used another way gives that answer, and no code is ever journaled under a foreign id', async () => {
     const body = bodyFor('cepta', CODE);

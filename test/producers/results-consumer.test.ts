@@ -101,6 +101,15 @@ describe('createResultsConsumer', () => {
     expect(handled[0]?.data).not.toHaveProperty('history');
   });
 
+  it.each([
+    ['retentionMs', Number.POSITIVE_INFINITY],
+    ['retentionMs', 2.7 * 24 * 3_600_000],
+    ['concurrency', 0],
+  ])('refuses a %s of %d at once, with which each result would fail after it was handled', async (name, value) => {
+    await using world = await setup();
+    expect(() => consume(world, { [name]: value })).toThrow(`${name} must be a positive integer`);
+  });
+
   it('drops repeats and what is older than what was handled', async () => {
     await using world = await setup();
     const { consumer, sequences } = consume(world);
