@@ -307,6 +307,8 @@ function retryDelay(times: number): number {
 
 /** What makes the server, or one of a Cluster's masters, unfit for carrying codes, one sentence each; empty when all are fit. */
 export async function checkRedis(connection: RedisConnection): Promise<string[]> {
+  const refused = await refusedDatabase(connection);
+  if (refused !== null) return [refused];
   return await ofEachMaster(connection, (info) => {
     const faults: string[] = [];
     const policy = info.get('maxmemory_policy');
@@ -322,6 +324,20 @@ export async function checkRedis(connection: RedisConnection): Promise<string[]>
     }
     return faults;
   });
+}
+
+/** The client would go on in database 0, which may be another installation's. */
+async function refusedDatabase(connection: RedisConnection): Promise<string | null> {
+  if (connection instanceof Cluster) return null;
+  const { db = 0 } = connection.options;
+  if (db === 0) return null;
+  try {
+    await connection.select(db);
+    return null;
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== 'ReplyError') throw error;
+    return `Redis refuses database ${db} of redis.url: ${error.message.replace(/^ERR /, '')}`;
+  }
 }
 
 /** What an operator should know about the servers but may have chosen, one sentence each. */

@@ -260,6 +260,16 @@ describe('the check of a server', () => {
     expect(await redisWarnings(redis)).toEqual([]);
   });
 
+  it('says that a database cannot be selected, instead of going on in the first one', async () => {
+    await using server = await startTestRedis();
+    const redis = connectRedis(`${server.url}/99`, 'worker', { onError: () => {} });
+    expect(await checkRedis(redis)).toEqual(['Redis refuses database 99 of redis.url: DB index is out of range']);
+    redis.disconnect();
+    const other = connectRedis(`${server.url}/3`, 'worker', { onError: () => {} });
+    expect(await checkRedis(other)).toEqual([]);
+    other.disconnect();
+  });
+
   it('names an eviction policy and a missing append-only file', async () => {
     await using server = await startTestRedis();
     const { redis } = connection(server.url, 'console');
