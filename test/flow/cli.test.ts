@@ -25,6 +25,10 @@ beforeAll(async () => {
   const { cepta, beqelal, 'lipa-later': lipaLater } = world.sandbox.providers;
   world.installation = await install({
     redis: { url: world.redis.url },
+    clients: [
+      { id: 'shop', apiKey: 'api-key-of-the-shop-in-the-test' },
+      { id: 'kiosk', apiKey: 'api-key-of-the-kiosk-in-the-test', providers: ['beqelal', 'lipa-later'] },
+    ],
     providers: { cepta: { ...cepta, inquiry: { delaysMs: [50, 600_000] } }, 'lipa-later': lipaLater, beqelal },
   });
   world.service = await serve(world.installation.file, 'worker');
@@ -137,7 +141,12 @@ test('what cannot be done says which option or key to change, and never the code
     [
       ['enqueue', '--provider', 'cepta', '--client', 'who', '--otp', '998877'],
       1,
-      /--client: must be one of the configured clients \(shop\)/,
+      /--client: must be one of the configured clients \(shop, kiosk\)/,
+    ],
+    [
+      ['enqueue', '--provider', 'cepta', '--client', 'kiosk', '--otp', '998877', ...CEPTA],
+      1,
+      /^otp: clients\[\]\.providers: kiosk may not use cepta, only beqelal, lipa-later\n$/,
     ],
     [['serve', '--roles', 'cook'], 2, /must be any of intake, worker, console/],
   ];
