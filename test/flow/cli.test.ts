@@ -148,6 +148,7 @@ test('what cannot be done says which option or key to change, and never the code
       1,
       /^otp: clients\[\]\.providers: kiosk may not use cepta, only beqelal, lipa-later\n$/,
     ],
+    [['watch', '--provider', 'ceptaa'], 1, /^otp: --provider: must name a partition: cepta, lipa-later, beqelal\n$/],
     [['serve', '--roles', 'cook'], 2, /must be any of intake, worker, console/],
   ];
   const ended = await Promise.all(cases.map(([args]) => otp(args)));
