@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { PUBLISHED_CHANNEL, partitionKeys } from '../../src/producers/job.ts';
+import { freePort } from '../../src/redis/process.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import {
@@ -182,6 +183,26 @@ test('serve starts nothing from a bad configuration and lists every fault', asyn
     rmSync(folder, { recursive: true, force: true });
   }
 }, 30_000);
+
+test('without a Redis that can be used serve and show say why, in one line without its password', async () => {
+  const { port } = new URL(world.redis.url);
+  for (const [address, why] of [
+    [`127.0.0.1:${await freePort()}`, /^otp: redis: it does not answer \(connect ECONNREFUSED .*\)\n$/],
+    [`localhost:${await freePort()}`, /^otp: redis: it does not answer \(connect ECONNREFUSED .*\)\n$/],
+    [`127.0.0.1:${port}`, /^otp: redis: it refuses the login \(WRONGPASS .*\)\n$/],
+  ] as const) {
+    const { beqelal } = world.sandbox.providers;
+    await using installation = await install({
+      redis: { url: `redis://:password-of-nobody@${address}` },
+      providers: { beqelal },
+    });
+    for (const args of [['serve'], ['show', `beqelal_${'0'.repeat(32)}`]]) {
+      const run = await runOtp([...args, '--config', installation.file]);
+      expect(run, `${args[0]} ${address}`).toMatchObject({ code: 1, faults: expect.stringMatching(why) });
+      expect(run.output + run.faults).not.toContain('password-of-nobody');
+    }
+  }
+}, 60_000);
 
 test('serve without its sealing keys says how to make them', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'otp-keyless-'));
