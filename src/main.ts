@@ -42,6 +42,7 @@ import {
   replicaWarnings,
 } from './redis/connections.ts';
 import { startEmbeddedRedis } from './redis/embedded.ts';
+import { firstAnswer } from './redis/first-answer.ts';
 import { Held } from './redis/held.ts';
 import { Secret } from './secret.ts';
 import { Operator } from './workers/operator.ts';
@@ -126,7 +127,11 @@ export async function startService(config: Config, options: ServiceOptions = {})
       return connection;
     };
     const watching = connect('console');
-    const faults = await checkRedis(watching);
+    const faults = await firstAnswer(
+      watching,
+      () => checkRedis(watching),
+      (why) => new StartError(`redis: ${why}`),
+    );
     if (faults.length > 0) throw new StartError(`redis: ${faults.join('; ')}`);
     for (const warning of await redisWarnings(watching)) log.warn(warning);
     for (const warning of await replicaWarnings(watching, config.journal)) log.warn(warning);

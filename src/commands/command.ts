@@ -44,14 +44,15 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-/** @throws CommandError when Redis does not answer. */
+/** @throws CommandError when Redis does not answer, or refuses the login. */
 export async function withRedis(
   config: Config,
   work: (redis: RedisConnection, settings: RedisSettings) => Promise<void>,
 ): Promise<void> {
-  const [{ connectRedis }, { findEmbeddedRedis }] = await Promise.all([
+  const [{ connectRedis }, { findEmbeddedRedis }, { firstAnswer }] = await Promise.all([
     import('../redis/connections.ts'),
     import('../redis/embedded.ts'),
+    import('../redis/first-answer.ts'),
   ]);
   const embeddedSettings = async (dataDir: string): Promise<RedisSettings> => {
     const url = await findEmbeddedRedis(dataDir);
@@ -61,12 +62,13 @@ export async function withRedis(
     );
   };
   const settings = config.redis ?? (await embeddedSettings(config.embedded.dataDir));
-  const faults = new Set<string>();
-  const redis = connectRedis(settings, 'console', { onError: (error) => void faults.add(error.message) });
+  const redis = connectRedis(settings, 'console', { onError: () => {} });
   try {
-    await redis.ping().catch((error: Error) => {
-      throw new CommandError(`redis: it does not answer (${[...faults].join('; ') || error.message})`);
-    });
+    await firstAnswer(
+      redis,
+      () => redis.ping(),
+      (why) => new CommandError(`redis: ${why}`),
+    );
     await work(redis, settings);
   } finally {
     redis.disconnect();

@@ -53,6 +53,14 @@ async function enqueue(options: EnqueueOptions): Promise<void> {
       `--client: must be one of the configured clients (${config.clients.map(({ id }) => id).join(', ') || 'there is none'})`,
     );
   }
+  const { providers } = client;
+  // A name that no partition has is refused with the rest of the request.
+  const configured = config.partitions.some(({ name }) => name === options.provider);
+  if (configured && providers && !providers.includes(options.provider)) {
+    throw new CommandError(
+      `clients[].providers: ${client.id} may not use ${options.provider}, only ${providers.join(', ') || 'no partition'}`,
+    );
+  }
   const otp = options.otp === '-' ? readFileSync(0, 'utf8').trim() : options.otp;
   const [value, currency] = options.amount?.split(' ') ?? [];
   const body = {

@@ -1,6 +1,7 @@
 /** Every command, one line each. The module of a command is loaded when it is the one that is asked for. */
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import type { Command } from 'commander';
+import { DiscreetCommand } from './discreet-command.ts';
 
 interface Entry {
   readonly name: string;
@@ -75,7 +76,7 @@ export async function programFor(args: readonly string[] | null): Promise<Comman
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
     version: string;
   };
-  const program = new Command('otp')
+  const program = new DiscreetCommand('otp')
     .description('Carries OTP verifications to payment providers: no code is submitted twice, no outcome is guessed.')
     .version(version)
     .showHelpAfterError('(add --help for what is expected)')

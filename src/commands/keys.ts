@@ -1,4 +1,5 @@
 /** `otp keys generate | public | rotate | list | retire`: the key set of sealing.keyFile; docs/keys.md is the drill. */
+import { statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { type Config, loadConfig } from '../config.ts';
 import {
@@ -113,18 +114,21 @@ In order, so that nobody seals to a key that a worker has not got (docs/keys.md)
     .addHelpText(
       'after',
       `
-With a configuration Redis is searched for what is still sealed to the key, and anything found refuses it.
+With a configuration Redis is searched for codes and callbacks that are still sealed to the key, and any refuses it.
+Details are not searched for: of the details' key, docs/keys.md says how long to wait.
 With --file alone nothing is searched. Copies and backups of the file must be destroyed as well (docs/keys.md).`,
     )
     .action(async (kid: string, { json, force, ...where }: FileOptions & { force?: boolean }) => {
       const file = fileOf(where);
       withoutKey(readKeySet(file, CONFIGURATION_KEY), kid, new Date()); // refused before anything is searched
-      const searched = !force && where.config !== undefined;
-      if (searched) await refuseWhileNeeded(kid, loadConfig({ file: where.config }));
+      const config = force || where.config === undefined ? null : loadConfig({ file: where.config });
+      if (config !== null) await refuseWhileNeeded(kid, config);
+      // What another key set has sealed is not looked for: of the details' key, the details in records.
+      const searched = config !== null && isSameFile(file, config.sealing.keyFile);
       await changeKeySet(file, CONFIGURATION_KEY, (keySet) => withoutKey(keySet, kid, new Date()));
       tell(json, { file, retired: kid, searched }, [
         `${file}: ${kid} is retired, its private key is destroyed here.`,
-        ...(searched || force ? [] : ['What is still sealed to it was not looked for: no configuration was given.']),
+        ...(searched || force ? [] : [`What is still sealed to it was not looked for: ${whyNot(config)}.`]),
         'Give this file to every worker, restart them, and destroy every other copy of the old one.',
       ]);
     });
@@ -194,6 +198,22 @@ async function refuseWhileNeeded(kid: string, config: Config): Promise<void> {
         'wait until they are dealt with, or lose them with --force',
     );
   });
+}
+
+function whyNot(config: Config | null): string {
+  return config === null
+    ? 'no configuration was given'
+    : `the configuration has another file as ${CONFIGURATION_KEY}, and details are not searched for`;
+}
+
+/** By whatever path or link. What cannot be looked at is taken for another one. */
+function isSameFile(one: string, other: string): boolean {
+  try {
+    const [first, second] = [statSync(one, { bigint: true }), statSync(other, { bigint: true })];
+    return first.ino === second.ino && first.dev === second.dev;
+  } catch {
+    return false;
+  }
 }
 
 function fileOf({ config, file }: FileOptions): string {

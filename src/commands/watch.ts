@@ -2,7 +2,16 @@ import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { namesOf, partitionOf } from '../producers/job.ts';
 import { connectRedis } from '../redis/connections.ts';
-import { addExamples, colors, configOption, jsonOption, printJson, untilStopped, withRedis } from './command.ts';
+import {
+  addExamples,
+  CommandError,
+  colors,
+  configOption,
+  jsonOption,
+  printJson,
+  untilStopped,
+  withRedis,
+} from './command.ts';
 import { readResource, summaryLine } from './verification.ts';
 
 export function define(command: Command): void {
@@ -14,8 +23,13 @@ export function define(command: Command): void {
   addExamples(command, 'otp watch --config otp.yaml --provider cepta', 'otp watch --config otp.yaml --json');
 }
 
-async function watch({ config, provider, json }: { config?: string; provider?: string; json?: boolean }) {
-  await withRedis(loadConfig({ file: config }), async (redis, settings) => {
+async function watch({ config: file, provider, json }: { config?: string; provider?: string; json?: boolean }) {
+  const config = loadConfig({ file });
+  const names = config.partitions.map(({ name }) => name);
+  if (provider !== undefined && !names.includes(provider)) {
+    throw new CommandError(`--provider: must name a partition: ${names.join(', ') || 'there is none'}`);
+  }
+  await withRedis(config, async (redis, settings) => {
     // Subscribed again by itself whenever Redis comes back.
     const subscriber = connectRedis(settings, 'worker', {
       onError: (error) => console.error(`redis: ${error.message}`),

@@ -7,6 +7,9 @@ import type { RedisConnection } from '../redis/connections.ts';
 import { addExamples, CommandError, configOption, jsonOption, printJson, withRedis } from './command.ts';
 import { withQueue } from './queue.ts';
 
+/** Of what was given up, so many are read at a time. */
+const PAGE = 1_000;
+
 interface Options {
   config?: string;
   json?: boolean;
@@ -51,10 +54,9 @@ export function define(webhooks: Command): void {
     .argument('<client>', 'whose endpoint')
     .action(async (client: string, { config, json }: Options) => {
       await ofClient(client, config, async (queue) => {
-        const count = await queue.getFailedCount();
-        await queue.retryJobs({ state: 'failed' });
-        if (json) printJson({ client, replayed: count });
-        else console.log(`${client}: ${count} ${count === 1 ? 'result is' : 'results are'} delivered once more`);
+        const replayed = await replayFailed(queue);
+        if (json) printJson({ client, replayed });
+        else console.log(`${client}: ${replayed} ${replayed === 1 ? 'result is' : 'results are'} delivered once more`);
       });
     });
 
@@ -67,6 +69,20 @@ export function define(webhooks: Command): void {
         else console.log(`${client}: its results are delivered again`);
       });
     });
+}
+
+/** With all their tries: `queue.retryJobs` keeps those that were made, and each would have one. */
+async function replayFailed(queue: Queue): Promise<number> {
+  let replayed = 0;
+  // As many as there are now: what fails meanwhile comes behind them.
+  for (let left = await queue.getFailedCount(); left > 0; left -= PAGE) {
+    for (const job of await queue.getJobs(['failed'], 0, Math.min(left, PAGE) - 1, true)) {
+      if (!job || !(await job.isFailed())) continue;
+      await job.retry('failed', { resetAttemptsMade: true });
+      replayed += 1;
+    }
+  }
+  return replayed;
 }
 
 async function ofClient(

@@ -277,7 +277,7 @@ async function plantInRedis(commands: Eavesdropper): Promise<Place[]> {
   ];
 }
 
-/** A process with the service's own logger; and the `otp` command, which shows references and repeats its arguments. */
+/** A process with the service's own logger; and the `otp` command, which shows references and repeats the names of clients. */
 async function plantInProcesses(): Promise<Place[]> {
   const log = pathToFileURL(join(import.meta.dirname, '../../dist/log.js'));
   const script = `import { createLogger } from ${JSON.stringify(log)};
@@ -300,14 +300,16 @@ async function plantInProcesses(): Promise<Place[]> {
   const cepta = { baseUrl: 'https://cepta.example', credentials: { secretKey: 'k' } };
   writeFileSync(configuration, stringify({ redis: { url: server.url }, providers: { cepta } }));
   const show = runCli(['show', id], { OTP_CONFIG: configuration });
-  const unknown = runCli([plant('an unknown command', ['stderr of otp'])]);
+  const unknown = runCli(['webhooks', 'replay', plant('an unknown client', ['stderr of otp'])], {
+    OTP_CONFIG: configuration,
+  });
   const otp = { show: new Capture(show), unknown: new Capture(unknown) };
   await Promise.all([child, show, unknown].map((each) => once(each, 'close')));
   return [
     output('a process', 'stdout', process_, { proof: ['planted'] }),
     output('a process', 'stderr', process_),
     output('otp', 'stdout', otp, { proof: [id] }),
-    output('otp', 'stderr', otp, { proof: ['unknown command'] }),
+    output('otp', 'stderr', otp, { proof: ['results.webhooks'] }),
   ];
 }
 

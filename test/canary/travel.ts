@@ -407,6 +407,8 @@ providers: { cepta: { baseUrl: "https://cepta.example", credentials: { secretKey
         input: `${code('standard input')}\n`,
       }),
     () => otp('enqueue, no name', ['enqueue', ...cepta, '--otp', code('no name'), '--param', canaries.phone('otp')]),
+    () => otp('enqueue, misspelt', ['enqueue', ...cepta, `--opt=${code('misspelt')}`]),
+    () => otp('enqueue, a wait that is a code', ['enqueue', ...cepta, '--wait', code('wait')]),
     () => otp('show', ['show', id]),
     () =>
       otp('resolve', ['resolve', id, '--as', 'failed', '--evidence', 'statement of the bank', '--by', 'ada', '--json']),

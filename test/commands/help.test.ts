@@ -112,6 +112,30 @@ test('0 is done, 1 is a fault that can be mended, 2 a command line that is wrong
   }
 }, 60_000);
 
+test('a word that is refused is not repeated where it may be a code or a password', async () => {
+  const enqueue = ['enqueue', '--provider', 'cepta'];
+  const cases: [args: string[], faults: RegExp][] = [
+    [[...enqueue, '--opt=918273'], /unknown option '--opt'\n\(Did you mean --otp\?\)/],
+    [[...enqueue, '--otp918273'], /option '--otp <code>': a space or = must stand before its value/],
+    [[...enqueue, '-o918273'], /unknown option '-o'/],
+    [[...enqueue, '--json=918273'], /option '--json': it takes no value/],
+    [[...enqueue, '--wait', '918273'], /option '--wait <seconds>': must be a number of seconds, 3600 at most/],
+    [[...enqueue, '--otp', '9182', '918273'], /too many arguments/],
+    [['outbox', '--databse=postgres://otp:918273@host/payments'], /'--databse'\n\(Did you mean --database\?\)/],
+    [['resolve', 'id', '--as', '918273'], /option '--as <outcome>': Allowed choices are succeeded, failed/],
+    [['keys', 'password=918273'], /unknown command 'password'/],
+    [['--otp=918273', ...enqueue], /unknown option '--otp'/],
+    [['918273'], /unknown command ''/],
+  ];
+  const ended = await Promise.all(cases.map(async ([args]) => await otp(args)));
+  for (const [index, [args, faults]] of cases.entries()) {
+    const { code, output, faults: said } = ended[index] ?? {};
+    expect(code, args.join(' ')).toBe(2);
+    expect(said, args.join(' ')).toMatch(faults);
+    expect(`${output}${said}`, args.join(' ')).not.toContain('918273');
+  }
+}, 60_000);
+
 test('what is no terminal gets no colours, also in a CI', async () => {
   for (const args of [['doctor', '--config', '/nowhere'], ['keys', 'api-key'], ['nonsense']]) {
     const { output, faults } = await otp(args, { environment: { CI: 'true' } });

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { PUBLISHED_CHANNEL, partitionKeys } from '../../src/producers/job.ts';
+import { freePort } from '../../src/redis/process.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import {
@@ -25,6 +26,10 @@ beforeAll(async () => {
   const { cepta, beqelal, 'lipa-later': lipaLater } = world.sandbox.providers;
   world.installation = await install({
     redis: { url: world.redis.url },
+    clients: [
+      { id: 'shop', apiKey: 'api-key-of-the-shop-in-the-test' },
+      { id: 'kiosk', apiKey: 'api-key-of-the-kiosk-in-the-test', providers: ['beqelal', 'lipa-later'] },
+    ],
     providers: { cepta: { ...cepta, inquiry: { delaysMs: [50, 600_000] } }, 'lipa-later': lipaLater, beqelal },
   });
   world.service = await serve(world.installation.file, 'worker');
@@ -137,8 +142,14 @@ test('what cannot be done says which option or key to change, and never the code
     [
       ['enqueue', '--provider', 'cepta', '--client', 'who', '--otp', '998877'],
       1,
-      /--client: must be one of the configured clients \(shop\)/,
+      /--client: must be one of the configured clients \(shop, kiosk\)/,
     ],
+    [
+      ['enqueue', '--provider', 'cepta', '--client', 'kiosk', '--otp', '998877', ...CEPTA],
+      1,
+      /^otp: clients\[\]\.providers: kiosk may not use cepta, only beqelal, lipa-later\n$/,
+    ],
+    [['watch', '--provider', 'ceptaa'], 1, /^otp: --provider: must name a partition: cepta, lipa-later, beqelal\n$/],
     [['serve', '--roles', 'cook'], 2, /must be any of intake, worker, console/],
   ];
   const ended = await Promise.all(cases.map(([args]) => otp(args)));
@@ -172,6 +183,26 @@ test('serve starts nothing from a bad configuration and lists every fault', asyn
     rmSync(folder, { recursive: true, force: true });
   }
 }, 30_000);
+
+test('without a Redis that can be used serve and show say why, in one line without its password', async () => {
+  const { port } = new URL(world.redis.url);
+  for (const [address, why] of [
+    [`127.0.0.1:${await freePort()}`, /^otp: redis: it does not answer \(connect ECONNREFUSED .*\)\n$/],
+    [`localhost:${await freePort()}`, /^otp: redis: it does not answer \(connect ECONNREFUSED .*\)\n$/],
+    [`127.0.0.1:${port}`, /^otp: redis: it refuses the login \(WRONGPASS .*\)\n$/],
+  ] as const) {
+    const { beqelal } = world.sandbox.providers;
+    await using installation = await install({
+      redis: { url: `redis://:password-of-nobody@${address}` },
+      providers: { beqelal },
+    });
+    for (const args of [['serve'], ['show', `beqelal_${'0'.repeat(32)}`]]) {
+      const run = await runOtp([...args, '--config', installation.file]);
+      expect(run, `${args[0]} ${address}`).toMatchObject({ code: 1, faults: expect.stringMatching(why) });
+      expect(run.output + run.faults).not.toContain('password-of-nobody');
+    }
+  }
+}, 60_000);
 
 test('serve without its sealing keys says how to make them', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'otp-keyless-'));

@@ -28,6 +28,7 @@ import {
 import { callbackQueues } from '../../src/producers/callbacks.ts';
 import { Opener, publicKeySet, Sealer, type SealingKeySet } from '../../src/producers/sealing.ts';
 import { bodyFor, startPipeline } from '../support/pipeline.ts';
+import { startTestRedis } from '../support/redis.ts';
 import { otp } from '../support/service.ts';
 
 interface Folder extends Disposable {
@@ -174,6 +175,30 @@ describe('otp keys', () => {
     await expect(otpKeys(['retire', lost, '--config', config], url)).rejects.toThrow('1 codes');
     await otpKeys(['retire', lost, '--force', '--config', config]); // and Redis is not asked
     await callbacks.close();
+  }, 30_000);
+
+  test('says that nothing was looked for where another file than sealing.keyFile has the key', async () => {
+    using folder = await folderWithKeys();
+    await using server = await startTestRedis();
+    const config = join(folder.path, 'otp.yaml');
+    const cepta = { baseUrl: 'http://127.0.0.1:1', credentials: { secretKey: 'key' } };
+    writeFileSync(config, JSON.stringify({ sealing: { keyFile: 'keys.json' }, providers: { cepta } }));
+    const details = join(folder.path, 'details.json');
+    const made = await Promise.all([0, 1, 2].map(async () => await newKey('details')));
+    writeKeySet(details, { keys: made.map((key, index) => ({ ...key, kid: `details-${index}` })) });
+    const retire = async (kid: string, ...more: string[]) =>
+      await otpKeys(['retire', kid, '--config', config, ...more], server.url);
+
+    expect(await retire('details-1', '--file', details)).toContain(
+      'What is still sealed to it was not looked for: the configuration has another file as sealing.keyFile',
+    );
+    expect(JSON.parse(await retire('details-2', '--file', details, '--json'))).toMatchObject({ searched: false });
+
+    const [old = ''] = kids(folder.read());
+    await otpKeys(['rotate', '--now', '--config', config]);
+    const link = join(folder.path, 'link.json');
+    symlinkSync(folder.file, link);
+    expect(JSON.parse(await retire(old, '--file', link, '--json'))).toMatchObject({ searched: true });
   }, 30_000);
 
   test('has --help and --json for each', async () => {

@@ -12,6 +12,7 @@ import { Secret } from '../../src/secret.ts';
 import { signatureOf, WEBHOOK_DELAYS_MS, WEBHOOK_JOB_OPTIONS, WebhookSender } from '../../src/workers/webhooks.ts';
 import { startReceiver } from '../sandbox/receiver.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
+import { install, otp } from '../support/service.ts';
 
 let server: TestRedis;
 let redis: RedisConnection;
@@ -128,16 +129,27 @@ describe('a delivery', () => {
     expect(elsewhere.received).toEqual([]);
   });
 
-  test('that was never taken stays among the failed, to be replayed', async () => {
-    await using receiver = await startReceiver((_, index) => (index < 2 ? 500 : 200));
-    const { put, sender, queue, ended } = deliveryTo(receiver.url);
+  test('that was never taken stays among the failed, to be replayed with all its tries', async () => {
+    await using receiver = await startReceiver((_, index) => (index < 3 ? 500 : 200));
+    const { client, put, sender, queue, ended } = deliveryTo(receiver.url);
+    await using installation = await install({
+      redis: { url: server.url },
+      clients: [{ id: client, apiKey: 'api-key-of-the-shop-in-the-test' }],
+      providers: { cepta: { baseUrl: 'https://cepta.example', credentials: { secretKey: 'key' } } },
+      results: { webhooks: [{ client, url: receiver.url, secret: SECRET }] },
+    });
     await put(1);
     sender();
     await vi.waitFor(async () => expect(await queue.getFailedCount()).toBe(1), WITHIN_10_S);
     expect(ended.at(-1)?.outcome).toBe('given_up');
-    await queue.retryJobs({ state: 'failed' });
-    await receiver.came(3);
-    await vi.waitFor(() => expect(ended.at(-1)?.outcome).toBe('delivered'), 10_000);
+    const replay = await otp(['webhooks', 'replay', client, '--config', installation.file, '--json']);
+    expect(replay).toMatchObject({ code: 0, output: `${JSON.stringify({ client, replayed: 1 })}\n` });
+    await receiver.came(4);
+    await vi.waitFor(() => expect(ended.at(-1)?.outcome).toBe('delivered'), WITHIN_10_S);
+    expect(ended.slice(2)).toMatchObject([
+      { outcome: 'failed', attempt: 1 },
+      { outcome: 'delivered', attempt: 2 },
+    ]);
   });
 
   test('in the hands of a process that died is made by the next one', async () => {
