@@ -262,12 +262,9 @@ describe('the check of a server', () => {
 
   it('says that a database cannot be selected, instead of going on in the first one', async () => {
     await using server = await startTestRedis();
-    const redis = connectRedis(`${server.url}/99`, 'worker', { onError: () => {} });
+    const { redis } = connection(`${server.url}/99`, 'console');
     expect(await checkRedis(redis)).toEqual(['Redis refuses database 99 of redis.url: DB index is out of range']);
-    redis.disconnect();
-    const other = connectRedis(`${server.url}/3`, 'worker', { onError: () => {} });
-    expect(await checkRedis(other)).toEqual([]);
-    other.disconnect();
+    expect(await checkRedis(connection(`${server.url}/3`, 'console').redis)).toEqual([]);
   });
 
   it('names an eviction policy and a missing append-only file', async () => {
@@ -285,7 +282,8 @@ describe('the check of a server', () => {
     ['7.0.15', 0],
     ['10.0.0', 0],
   ])('judges version %s', async (version, faults) => {
-    const redis = { info: async () => `redis_version:${version}\r\n` } as unknown as RedisConnection;
+    const info = async (): Promise<string> => `redis_version:${version}\r\n`;
+    const redis = { info, options: {} } as unknown as RedisConnection;
     expect(await checkRedis(redis)).toHaveLength(faults);
   });
 });
