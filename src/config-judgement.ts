@@ -18,7 +18,7 @@ import {
   readFault,
   type Sources,
 } from './config-sources.ts';
-import { knownKeys, NO_ALTERNATIVE, nameToShow, unknownKey } from './config-wording.ts';
+import { isAmongSecrets, isHarmless, knownKeys, NO_ALTERNATIVE, nameToShow, unknownKey } from './config-wording.ts';
 import type { BoundProvider, Provider } from './providers/provider.ts';
 import { API_KEY_MIN_LENGTH, apiKeyHash, isApiKeyHash, isPasswordHash, PASSWORD_MIN_LENGTH } from './secret-hashes.ts';
 
@@ -78,38 +78,37 @@ export class Judgement {
           schema,
         );
       } else {
-        this.#add(issue.path, this.#withGiven(issue));
+        this.#add(issue.path, this.#withGiven(issue, schema));
       }
     }
   }
 
-  #withGiven({ message, path, code }: z.core.$ZodIssue): string {
+  #withGiven({ message, path, code }: z.core.$ZodIssue, schema: z.ZodType): string {
     const text = this.#withoutSecrets(message);
     const value = at(this.#sources.data, ...path);
     if (value === undefined) return `${text}, but is missing`;
     const mapped = typeof value === 'object' && value !== null && code === 'custom';
-    return mapped ? text : `${text}, got ${this.#describe(path, value)}`;
+    return mapped ? text : `${text}, got ${this.#describe(path, value, isHarmless(schema, path, value))}`;
   }
 
-  /** What came, without ever repeating what may be a secret: by its key, by where it came from, or by its look. */
-  #describe(path: Path, value: unknown): string {
+  /** What came. It is repeated only where nothing but the harmless belongs; of everything else the type is told. */
+  #describe(path: Path, value: unknown, mayBeShown: boolean): string {
     if (value === null) return 'nothing';
     if (Array.isArray(value)) return 'a list';
     if (typeof value === 'object') return 'a mapping';
     if (value === '') return 'an empty text';
     const type = typeof value === 'string' ? 'text' : `a ${typeof value}`;
-    if (
-      path.some((part) =>
-        /^credentials$|^url$|^proxy$|^resultsKey$|apiKey|password|secret|token|privateKey/i.test(String(part)),
-      )
-    ) {
-      return type;
-    }
+    if (!mayBeShown && isAmongSecrets(path)) return type;
     const origin = this.#sources.origins.get(keyOf(path));
     if (origin !== undefined) return origin;
-    // Several words may be several lines of the file, run together by a sign that is missing.
     const shown = JSON.stringify(value) ?? type;
-    return path.length === 0 || shown.length > 80 || /[@?#\s\\{}]|(?<!^)"(?!$)/.test(shown) ? type : shown;
+    // Several words may be several lines of the file, run together by a sign that is missing.
+    return !mayBeShown || shown.length > 80 || /[@?#\s\\{}]|(?<!^)"(?!$)/.test(shown) ? type : shown;
+  }
+
+  /** One of the names that are known there, misspelt; whatever else stands in its place may be a secret. */
+  #describeName(path: Path, name: string, known: readonly string[]): string {
+    return this.#describe(path, name, nameToShow(name, path, known) === name);
   }
 
   /** An adapter writes its own messages; whatever they say, no text of the credentials leaves with them. */
@@ -173,7 +172,7 @@ export class Judgement {
     const adapter = settings.adapter ?? path.at(-1);
     if (typeof adapter !== 'string') return; // the schema says so
     if (settings.adapter === undefined && !PARTITION_NAME.test(adapter)) return; // its name is the fault
-    const what = this.#describe([...path, 'adapter'], adapter);
+    const what = this.#describeName([...path, 'adapter'], adapter, known);
     const why = settings.adapter === undefined ? ' (the name of the partition)' : '';
     this.#add([...path, 'adapter'], `must be one of ${known.join(', ')}; got ${what}${why}`);
   }
@@ -186,7 +185,10 @@ export class Judgement {
         accessSync(resolve(this.#sources.folder, file), constants.R_OK);
       } catch (error) {
         const filePath = [...path, name];
-        this.#add(filePath, `must be a readable file: ${readFault(error)}, got ${this.#describe(filePath, file)}`);
+        this.#add(
+          filePath,
+          `must be a readable file: ${readFault(error)}, got ${this.#describe(filePath, file, true)}`,
+        );
       }
     }
   }
@@ -216,7 +218,8 @@ export class Judgement {
       list(at(given, 'providers')).forEach((name, position) => {
         if (typeof name !== 'string' || named.includes(name)) return;
         const path = ['clients', index, 'providers', position];
-        this.#add(path, `must be a partition (${partitions.join(', ')}), got ${this.#describe(path, name)}`);
+        const got = this.#describeName(path, name, partitions);
+        this.#add(path, `must be a partition (${partitions.join(', ')}), got ${got}`);
       });
       const queue = at(given, 'resultsQueue');
       const taken = typeof queue === 'string' && takenBy(queue, partitions);
@@ -232,7 +235,7 @@ export class Judgement {
       const id = at(given, 'client');
       if (typeof id !== 'string' || id === '' || ids.includes(id)) return;
       const path = ['results', 'webhooks', index, 'client'];
-      this.#add(path, `must be the id of a client, got ${this.#describe(path, id)}`);
+      this.#add(path, `must be the id of a client, got ${this.#describeName(path, id, texts(ids))}`);
     });
 
     for (const room of ['redis', 'intake', 'console']) this.#checkFiles([room, 'tls'], at(data, room, 'tls'));
@@ -278,6 +281,8 @@ export class Judgement {
     });
   }
 }
+
+const texts = (values: readonly unknown[]): string[] => values.filter((value) => typeof value === 'string');
 
 function takenBy(queue: string, partitions: readonly string[]): string | null {
   if (queue === 'otp-results') return 'otp-results is where the results of all clients go';

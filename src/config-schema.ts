@@ -7,6 +7,7 @@ import { resolve } from 'node:path';
 import { urlToHttpOptions } from 'node:url';
 import { z } from 'zod';
 import { isMapping } from './config-sources.ts';
+import { HARMLESS } from './config-wording.ts';
 import type { Provider } from './providers/provider.ts';
 import { Secret, secretText } from './secret.ts';
 import { apiKeyFormProblem, apiKeyHash, passwordHashProblem } from './secret-hashes.ts';
@@ -82,7 +83,9 @@ const webAddress = (rules: { query: 'allowed' | 'refused' }) =>
     if (message !== null) context.addIssue({ code: 'custom', message });
   });
 
-export const baseUrl = webAddress({ query: 'refused' }).transform((text) => new URL(text).href.replace(/\/+$/, ''));
+export const baseUrl = webAddress({ query: 'refused' })
+  .register(HARMLESS, { because: 'the address of a provider, which has no user, no password and no query' })
+  .transform((text) => new URL(text).href.replace(/\/+$/, ''));
 
 const proxy = z
   .string()
@@ -104,9 +107,11 @@ function proxyProblem(text: string): string | null {
 const isHostOfUrl = (name: string): boolean =>
   URL.canParse(`http://${name}`) && isIP(new URL(`http://${name}`).hostname) === 0;
 
-const destination = z.union([z.hostname().refine(isHostOfUrl), z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], {
-  error: 'must be a host name, an address or a range of addresses such as 10.0.0.0/8',
-});
+const destination = z
+  .union([z.hostname().refine(isHostOfUrl), z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], {
+    error: 'must be a host name, an address or a range of addresses such as 10.0.0.0/8',
+  })
+  .register(HARMLESS, { because: 'where webhooks may go' });
 
 /** `${file:shop.jwk.json}` brings a JSON text. What is no JSON stays text, and the schema says what it should be. */
 function objectOfJson(value: unknown): unknown {
@@ -331,6 +336,7 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
   const filePath = z
     .string()
     .min(1)
+    .register(HARMLESS, { because: 'the path of a file' })
     .transform((path) => resolve(folder, path));
   const serverTls = z.strictObject({ certFile: filePath, keyFile: filePath });
   const partitions: Record<string, ReturnType<typeof partitionSchema>> = Object.fromEntries(
