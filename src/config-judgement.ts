@@ -5,7 +5,7 @@
 import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
 import type { z } from 'zod';
-import { baseUrl, numberOfDigits, PARTITION_NAME } from './config-schema.ts';
+import { baseUrl, numberOfDigits, PARTITION_NAME, pathProblem } from './config-schema.ts';
 import {
   at,
   type Fault,
@@ -103,7 +103,7 @@ export class Judgement {
     if (origin !== undefined) return origin;
     const shown = JSON.stringify(value) ?? type;
     // Several words may be several lines of the file, run together by a sign that is missing.
-    return !mayBeShown || shown.length > 80 || /[@?#\s\\{}]|(?<!^)"(?!$)/.test(shown) ? type : shown;
+    return !mayBeShown || shown.length > 80 || /[@?#\s\\{}\p{Cc}]|(?<!^)"(?!$)/u.test(shown) ? type : shown;
   }
 
   /** One of the names that are known there, misspelt; whatever else stands in its place may be a secret. */
@@ -180,7 +180,7 @@ export class Judgement {
   #checkFiles(path: Path, tls: unknown): void {
     for (const name of ['caFile', 'certFile', 'keyFile']) {
       const file = at(tls, name);
-      if (typeof file !== 'string' || file === '') continue; // the schema says so
+      if (typeof file !== 'string' || file === '' || pathProblem(file) !== null) continue; // the schema says so
       try {
         accessSync(resolve(this.#sources.folder, file), constants.R_OK);
       } catch (error) {

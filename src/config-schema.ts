@@ -59,6 +59,11 @@ function asIssue(problemOf: (text: string) => string | null) {
   };
 }
 
+/** `${file:keys.json}` brings the text of the file, with its keys, to where its path belongs; errors would then repeat it. */
+export function pathProblem(text: string): string | null {
+  return text.length > 1024 || /[\p{Cc}\p{Zl}\p{Zp}{"]/u.test(text) ? 'must be the path of a file' : null;
+}
+
 const isLoopback = (hostname: string): boolean =>
   hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 
@@ -336,6 +341,7 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
   const filePath = z
     .string()
     .min(1)
+    .superRefine(asIssue(pathProblem))
     .register(HARMLESS, { because: 'the path of a file' })
     .transform((path) => resolve(folder, path));
   const serverTls = z.strictObject({ certFile: filePath, keyFile: filePath });

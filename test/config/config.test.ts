@@ -5,7 +5,7 @@ import { type Config, type Fault, loadConfig, type Partition } from '../../src/c
 import type { RedisSettings } from '../../src/config-schema.ts';
 import { Secret } from '../../src/secret.ts';
 import { apiKeyHash, hashPassword, newApiKey } from '../../src/secret-hashes.ts';
-import { acme, errorOf, faultsOf, folder, fromEnv, load, minimal } from './world.ts';
+import { acme, errorOf, faultsOf, folder, fromEnv, fromFile, load, minimal } from './world.ts';
 
 const X = 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo';
 const publicKey = { kty: 'OKP', crv: 'X25519', x: X, kid: 'shop-1' };
@@ -711,6 +711,25 @@ describe('a secret', () => {
     const { message } = errorOf(() => load(minimal({ ...more })));
     expect(message).not.toMatch(/hunter2|998877665544/);
     expect(message).toMatch(/, got (text|a number|a mapping)$/m);
+  });
+
+  it.each<[string, string]>([
+    ['the text of a key file', '{\n  "keys": [{ "d": "hunter2" }]\n}'],
+    ['it on one line', '{"keys":[{"d":"hunter2"}]}'],
+    ['a PEM file', '-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----'],
+    ['a control character', 'hunter2\u007f'],
+    ['more than any path has', 'hunter2'.repeat(150)],
+  ])('is not shown where the path of a file belongs: %s', (_, text) => {
+    using files = folder({ text });
+    const sealing = { keyFile: fromFile('text') };
+    const tls = { certFile: text, keyFile: '/dev/null' };
+    expect(
+      faultsOf(minimal({ sealing, embedded: { dataDir: text }, console: { tls } }), {}, { baseDir: files.path }),
+    ).toEqual([
+      'console.tls.certFile: must be the path of a file, got text',
+      'embedded.dataDir: must be the path of a file, got text',
+      'sealing.keyFile: must be the path of a file, got text that is not in the file',
+    ]);
   });
 
   it('is not shown by a configuration that is printed', () => {
