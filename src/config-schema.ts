@@ -292,10 +292,17 @@ const webhook = z.strictObject({
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 const INQUIRY_DELAYS_MS = [10_000, 30_000, 60_000, 120_000, 300_000, 900_000, 3_600_000];
 
+/** OUTCOMES_KEPT of the workers: more failures than that are never counted, and the breaker would never open. */
+export const BREAKER_OUTCOMES_KEPT = 100;
+
 const breaker = z
   .strictObject({
     enabled: z.boolean().default(true),
-    failures: count.default(5),
+    failures: whole(
+      `must be 1 to ${BREAKER_OUTCOMES_KEPT}: no more outcomes are kept`,
+      1,
+      BREAKER_OUTCOMES_KEPT,
+    ).default(5),
     share: z.number().gt(0, 'must be above 0').max(1, 'must be 1 at most').default(0.5),
     windowMs: timer.default(60_000),
     openMs: timer.default(5_000),

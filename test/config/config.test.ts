@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { inspect } from 'node:util';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { type Config, type Fault, loadConfig, type Partition } from '../../src/config.ts';
-import type { RedisSettings } from '../../src/config-schema.ts';
+import { BREAKER_OUTCOMES_KEPT, type RedisSettings } from '../../src/config-schema.ts';
 import { Secret } from '../../src/secret.ts';
 import { apiKeyHash, hashPassword, newApiKey } from '../../src/secret-hashes.ts';
+import { OUTCOMES_KEPT } from '../../src/workers/breaker-policy.ts';
 import { acme, errorOf, faultsOf, folder, fromEnv, fromFile, load, minimal } from './world.ts';
 
 const X = 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo';
@@ -155,6 +156,12 @@ describe('a configuration', () => {
     ]);
   });
 
+  it('lets a breaker count as many failures as workers keep, and no more', () => {
+    expect(BREAKER_OUTCOMES_KEPT).toBe(OUTCOMES_KEPT);
+    const [partition] = load(minimal({ providers: { acme: acme({ breaker: { failures: 100 } }) } })).partitions;
+    expect(partition?.breaker.failures).toBe(100);
+  });
+
   it('has limits for a client, the one on its rate only if it is asked for', () => {
     const clients = [client(), { id: 'web', apiKey: 'web-key', rateLimit: { max: 5 }, maxInFlight: 2 }];
     expect(load(minimal({ clients })).clients).toMatchObject([
@@ -210,6 +217,11 @@ describe('a fault says its key, what was expected and what came', () => {
     ],
     ['half a time', partition({ timeoutMs: 1.5 }), `providers.acme.timeoutMs: ${timer}, got 1.5`],
     ['a time beyond timers', partition({ timeoutMs: 2 ** 31 }), `providers.acme.timeoutMs: ${timer}, got 2147483648`],
+    [
+      'more failures than are ever counted',
+      partition({ breaker: { failures: 101 } }),
+      'providers.acme.breaker.failures: must be 1 to 100: no more outcomes are kept, got 101',
+    ],
     ['negative attempts', partition({ maxAttempts: -1 }), `providers.acme.maxAttempts: ${positive}, got -1`],
     [
       'no delays',
