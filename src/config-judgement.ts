@@ -28,6 +28,9 @@ export interface Bound {
   readonly account: string;
 }
 
+/** A partition has queues with these endings, too: `queueNames` of the producers. */
+const FURTHER_QUEUES: readonly string[] = ['-inquiry', '-callback'];
+
 /** Its queue would be that of the results. */
 const RESERVED_PARTITIONS: readonly string[] = ['results'];
 
@@ -132,13 +135,11 @@ export class Judgement {
       const path = ['providers', name];
       if (!PARTITION_NAME.test(name)) {
         this.#add(path, 'a partition is named by 1 to 40 of a-z, 0-9 and -, and begins with a letter or a digit');
-      } else if (
-        RESERVED_PARTITIONS.includes(name) ||
-        name.startsWith('webhook-') ||
-        names.some((other) => name === `${other}-inquiry`)
-      ) {
+      } else if (RESERVED_PARTITIONS.includes(name) || name.startsWith('webhook-')) {
         this.#add(path, `cannot be the name of a partition: the queue otp-${name} is in use for something else`);
       }
+      const owner = names.find((other) => FURTHER_QUEUES.some((suffix) => name === `${other}${suffix}`));
+      if (owner !== undefined) this.#queueBelongsTo(name, `otp-${name}`, ['providers', owner]);
       const settings = at(given, name);
       if (!isMapping(settings)) continue;
       this.#checkFiles([...path, 'tls'], settings.tls);
@@ -166,6 +167,11 @@ export class Judgement {
       }
     }
     return bound;
+  }
+
+  #queueBelongsTo(partition: string, queue: string, owner: Path): void {
+    const path = ['providers', partition];
+    this.#add(path, `cannot be the name of a partition: the queue ${queue} belongs to ${keyOf(owner)}`);
   }
 
   #unknownAdapter(path: Path, settings: Record<string, unknown>, known: readonly string[]): void {
@@ -233,6 +239,9 @@ export class Judgement {
     );
     list(at(data, 'results', 'webhooks')).forEach((given, index) => {
       const id = at(given, 'client');
+      if (named.includes('webhook') && FURTHER_QUEUES.includes(`-${id}`)) {
+        this.#queueBelongsTo('webhook', `otp-webhook-${id}`, ['results', 'webhooks', index, 'client']);
+      }
       if (typeof id !== 'string' || id === '' || ids.includes(id)) return;
       const path = ['results', 'webhooks', index, 'client'];
       this.#add(path, `must be the id of a client, got ${this.#describeName(path, id, texts(ids))}`);

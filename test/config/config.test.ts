@@ -3,6 +3,7 @@ import { inspect } from 'node:util';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { type Config, type Fault, loadConfig, type Partition } from '../../src/config.ts';
 import { BREAKER_OUTCOMES_KEPT, type RedisSettings } from '../../src/config-schema.ts';
+import { queueNames, webhookQueueName } from '../../src/producers/job.ts';
 import { Secret } from '../../src/secret.ts';
 import { apiKeyHash, hashPassword, newApiKey } from '../../src/secret-hashes.ts';
 import { OUTCOMES_KEPT } from '../../src/workers/breaker-policy.ts';
@@ -344,6 +345,25 @@ describe('a fault says its key, what was expected and what came', () => {
       { providers: { acme: acme(), 'acme-inquiry': acme({ adapter: 'bolt' }) } },
       /^providers\.acme-inquiry: cannot be the name/,
     ],
+    ...Object.values(queueNames('acme'))
+      .filter((queue) => queue !== 'otp-acme')
+      .map((queue): [string, unknown, string] => {
+        const name = queue.replace('otp-', '');
+        return [
+          `a partition whose queue is ${queue} of another`,
+          { providers: { [name]: acme({ adapter: 'bolt' }), acme: acme() } },
+          `providers.${name}: cannot be the name of a partition: the queue ${queue} belongs to providers.acme`,
+        ];
+      }),
+    ...['inquiry', 'callback'].map((id): [string, unknown, string] => [
+      `a partition whose queue would be that of the webhook of ${id}`,
+      {
+        providers: { webhook: acme() },
+        clients: [client({ id })],
+        results: { webhooks: [{ client: id, url: 'https://shop.example/hook', secret: 'whsec_c2VjcmV0' }] },
+      },
+      `providers.webhook: cannot be the name of a partition: the queue ${webhookQueueName(id)} belongs to results.webhooks[0].client`,
+    ]),
     [
       'the same account twice',
       { providers: { one: acme(), two: acme({ baseUrl: 'https://ACME.example/' }) } },
