@@ -11,6 +11,7 @@ import { acme, errorOf, faultsOf, folder, fromEnv, fromFile, load, minimal } fro
 
 const X = 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo';
 const publicKey = { kty: 'OKP', crv: 'X25519', x: X, kid: 'shop-1' };
+const WEBHOOK_SECRET = 'whsec_YSBzZWNyZXQgb2YgMjQgYnl0ZXMgLi4u';
 const client = (more: object = {}) => ({ id: 'shop', apiKey: 'shop-key', ...more });
 
 describe('a configuration', () => {
@@ -193,7 +194,7 @@ describe('a fault says its key, what was expected and what came', () => {
   const withWebhook = (more: object) =>
     minimal({
       clients: [client()],
-      results: { webhooks: [{ client: 'shop', url: 'https://shop.example/hook', secret: 'whsec_c2VjcmV0', ...more }] },
+      results: { webhooks: [{ client: 'shop', url: 'https://shop.example/hook', secret: WEBHOOK_SECRET, ...more }] },
     });
   const elsewhere = 'must begin with https:// (plain http only to this machine: 127.0.0.0/8, localhost, ::1)';
   const positive = 'must be a positive integer';
@@ -360,7 +361,7 @@ describe('a fault says its key, what was expected and what came', () => {
       {
         providers: { webhook: acme() },
         clients: [client({ id })],
-        results: { webhooks: [{ client: id, url: 'https://shop.example/hook', secret: 'whsec_c2VjcmV0' }] },
+        results: { webhooks: [{ client: id, url: 'https://shop.example/hook', secret: WEBHOOK_SECRET }] },
       },
       `providers.webhook: cannot be the name of a partition: the queue ${webhookQueueName(id)} belongs to results.webhooks[0].client`,
     ]),
@@ -465,7 +466,7 @@ describe('a fault says its key, what was expected and what came', () => {
           webhooks: ['a', 'b'].map((path) => ({
             client: 'shop',
             url: `https://shop.example/${path}`,
-            secret: 'whsec_c2VjcmV0',
+            secret: WEBHOOK_SECRET,
           })),
         },
       }),
@@ -491,6 +492,11 @@ describe('a fault says its key, what was expected and what came', () => {
       withWebhook({ secret: 'whsec_can!ary' }),
       'results.webhooks[0].secret: must be whsec_ and then base64, got text',
     ],
+    ...[0, 1, 23].map((bytes): [string, unknown, RegExp] => [
+      `a webhook secret of ${bytes} bytes`,
+      withWebhook({ secret: `whsec_${randomBytes(bytes).toString('base64')}` }),
+      /^results\.webhooks\[0\]\.secret: must (have at least 24 bytes|be whsec_ and then base64).* got text$/,
+    ]),
 
     [
       'two kinds of Redis',
@@ -772,7 +778,9 @@ describe('a secret', () => {
         redis: { url: `redis://:${password}@redis` },
         clients: [client({ apiKey })],
         console: { users: [{ name: 'ops', password: user }] },
-        results: { webhooks: [{ client: 'shop', url: 'https://shop.example', secret: `whsec_${webhook}AA` }] },
+        results: {
+          webhooks: [{ client: 'shop', url: 'https://shop.example', secret: `whsec_${webhook}${'A'.repeat(14)}` }],
+        },
         providers: { acme: acme({ credentials: { merchant: 'm-1', key: fromEnv('KEY') } }) },
       }),
       { KEY: key },
