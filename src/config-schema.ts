@@ -205,14 +205,26 @@ const clientTls = (filePath: z.ZodType<string>) =>
       error: 'must have certFile and keyFile together, or neither',
     });
 
+/** What a connection would fail on later, without the name of the key, or would pass over in silence. */
+function redisUrlProblem(text: string): string | null {
+  if (!/^rediss?:\/\//i.test(text) || !URL.canParse(text))
+    return 'must be a URL that begins with redis:// or rediss://';
+  const { username, password, pathname } = new URL(text);
+  try {
+    decodeURIComponent(username + password);
+  } catch {
+    return 'must have its user and password percent-encoded (a % is %25)';
+  }
+  if (/[?#]/.test(text)) return 'must have no query (?) and no fragment (#); in a password they are %3F and %23';
+  return /^\/?\d*$/.test(pathname) ? null : 'must have nothing behind the host but the number of a database, as in /2';
+}
+
 const redisSchema = (filePath: z.ZodType<string>) =>
   z
     .strictObject({
       url: z
         .string()
-        .refine((text) => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol), {
-          error: 'must be a URL that begins with redis:// or rediss://',
-        })
+        .superRefine(asIssue(redisUrlProblem))
         .transform((text) => new Secret(text))
         .exactOptional(),
       cluster: z.array(hostAndPort).min(1, 'must name at least one host:port').exactOptional(),

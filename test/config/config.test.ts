@@ -105,6 +105,11 @@ describe('a configuration', () => {
       { url: 'rediss://:pw@redis.example:6380/2' },
       { url: new Secret('rediss://:pw@redis.example:6380/2') },
     ],
+    [
+      'one with signs in its password',
+      { url: 'redis://u%40x:100%25%3F@a' },
+      { url: new Secret('redis://u%40x:100%25%3F@a') },
+    ],
     ['a cluster', { cluster: ['10.0.0.1:7000', '[::1]:7001'] }, { cluster: ['10.0.0.1:7000', '[::1]:7001'] }],
     ['sentinels', { sentinels: ['s1:26379'], name: 'otp' }, { sentinels: ['s1:26379'], name: 'otp' }],
   ])('knows Redis as %s', (_, redis, expected) => {
@@ -549,6 +554,28 @@ describe('a fault says its key, what was expected and what came', () => {
       minimal({ redis: { url: 'http://:canary@redis' } }),
       'redis.url: must be a URL that begins with redis:// or rediss://, got text',
     ],
+
+    ...['redis://:100%canary@redis', 'rediss://100%canary:x@redis:6380/1', 'redis://:%ffcanary@redis'].map(
+      (url): [string, unknown, string] => [
+        `a login of Redis that cannot be decoded, ${url}`,
+        minimal({ redis: { url } }),
+        'redis.url: must have its user and password percent-encoded (a % is %25), got text',
+      ],
+    ),
+    ...['redis://:canary@redis/shop', 'redis://redis/2/canary', 'redis://redis/canary2'].map(
+      (url): [string, unknown, string] => [
+        `a database without a number, ${url}`,
+        minimal({ redis: { url } }),
+        'redis.url: must have nothing behind the host but the number of a database, as in /2, got text',
+      ],
+    ),
+    ...['redis://:canary@redis?db=2', 'redis://redis/2?canary', 'redis://redis#canary'].map(
+      (url): [string, unknown, string] => [
+        `more than an address of Redis, ${url}`,
+        minimal({ redis: { url } }),
+        'redis.url: must have no query (?) and no fragment (#); in a password they are %3F and %23, got text',
+      ],
+    ),
 
     ['a port too high', minimal({ intake: { port: 65_536 } }), /^intake\.port: must be a port number: .* got 65536$/],
     ['one port for two', minimal({ console: { port: 3000 } }), 'console.port: must be another port than intake.port'],
