@@ -5,7 +5,7 @@
 import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
 import type { z } from 'zod';
-import { baseUrl, numberOfDigits, PARTITION_NAME, pathProblem } from './config-schema.ts';
+import { baseUrl, isLoopback, numberOfDigits, PARTITION_NAME, pathProblem } from './config-schema.ts';
 import {
   at,
   type Fault,
@@ -279,7 +279,36 @@ export class Judgement {
           ]
         : [],
     );
-    return [...keys, ...passwords];
+    return [...keys, ...passwords, ...this.#shortTimes(), ...this.#headersInTheClear()];
+  }
+
+  /** A time that somebody gave in seconds is a thousandth of what was meant, and works until a provider is slow. */
+  #shortTimes(): string[] {
+    const { data } = this.#sources;
+    const names = Object.keys(mapping(at(data, 'providers')));
+    const usual: [path: Path, leastMs: number][] = [
+      [['journal', 'retentionMs'], 60_000],
+      ...names.flatMap((name): [Path, number][] => [
+        [['providers', name, 'timeoutMs'], 1_000],
+        [['providers', name, 'otpLifetimeMs'], 10_000],
+      ]),
+    ];
+    return usual.flatMap(([path, leastMs]) => {
+      const ms = numberOfDigits(at(data, ...path));
+      if (typeof ms !== 'number' || ms >= leastMs) return [];
+      return [`${keyOf(path)}: ${ms} milliseconds is very short (is it in seconds?); ${ms} seconds are ${ms * 1_000}`];
+    });
+  }
+
+  #headersInTheClear(): string[] {
+    const { endpoint, headers } = mapping(at(this.#sources.data, 'tracing'));
+    if (typeof endpoint !== 'string' || Object.keys(mapping(headers)).length === 0) return [];
+    const { protocol, hostname } = new URL(endpoint);
+    if (protocol !== 'http:' || isLoopback(hostname)) return [];
+    return [
+      'tracing.endpoint: is plain http to another machine, where tracing.headers cross the network in the clear; ' +
+        'use https://, or a collector on this machine',
+    ];
   }
 
   #repeated(values: readonly unknown[], section: string, name: string): void {

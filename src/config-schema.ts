@@ -64,7 +64,7 @@ export function pathProblem(text: string): string | null {
   return text.length > 1024 || /[\p{Cc}\p{Zl}\p{Zp}{"]/u.test(text) ? 'must be the path of a file' : null;
 }
 
-const isLoopback = (hostname: string): boolean =>
+export const isLoopback = (hostname: string): boolean =>
   hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 
 /** Why an address is refused, or null. The address itself may hold a secret and is never repeated. */

@@ -169,6 +169,30 @@ describe('a configuration', () => {
     expect(partition?.breaker.failures).toBe(100);
   });
 
+  it('warns of times that look like seconds', () => {
+    const short = (more: object, retentionMs: unknown) =>
+      load(minimal({ providers: { acme: acme({ ...more }) }, journal: { retentionMs } })).warnings;
+    expect(short({ timeoutMs: 30, otpLifetimeMs: '300' }, 259_200)).toEqual([
+      'providers.acme.timeoutMs: 30 milliseconds is very short (is it in seconds?); 30 seconds are 30000',
+      'providers.acme.otpLifetimeMs: 300 milliseconds is very short (is it in seconds?); 300 seconds are 300000',
+    ]);
+    expect(short({}, 3_600)).toEqual([expect.stringMatching(/^journal\.retentionMs: 3600 milliseconds is very short/)]);
+    expect(short({ timeoutMs: 1_000, otpLifetimeMs: 10_000 }, 60_000)).toEqual([]);
+  });
+
+  it('warns of headers that travel to a collector elsewhere in the clear, and shows neither', () => {
+    const traced = (endpoint: string, headers = { authorization: 'Bearer canary' }) =>
+      load(minimal({ tracing: { endpoint, headers } })).warnings;
+    const [warning, ...more] = traced('http://collector.example/canary/v1/traces');
+    expect(warning).toMatch(/^tracing\.endpoint: is plain http to another machine.*; use https:/);
+    expect(warning).not.toContain('canary');
+    expect(more).toEqual([]);
+    expect(load(minimal({ tracing: { endpoint: 'http://collector.example/v1/traces' } })).warnings).toEqual([]);
+    for (const url of ['https://collector.example/v1/traces', 'http://127.0.0.1:4318/', 'http://[::1]:4318/']) {
+      expect(traced(url)).toEqual([]);
+    }
+  });
+
   it('has limits for a client, the one on its rate only if it is asked for', () => {
     const clients = [client(), { id: 'web', apiKey: 'web-key', rateLimit: { max: 5 }, maxInFlight: 2 }];
     expect(load(minimal({ clients })).clients).toMatchObject([
