@@ -5,7 +5,7 @@
 import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
 import type { z } from 'zod';
-import { baseUrl, numberOfDigits, PARTITION_NAME } from './config-schema.ts';
+import { baseUrl, isLoopback, numberOfDigits, PARTITION_NAME, pathProblem } from './config-schema.ts';
 import {
   at,
   type Fault,
@@ -18,7 +18,7 @@ import {
   readFault,
   type Sources,
 } from './config-sources.ts';
-import { knownKeys, NO_ALTERNATIVE, nameToShow, unknownKey } from './config-wording.ts';
+import { isAmongSecrets, isHarmless, knownKeys, NO_ALTERNATIVE, nameToShow, unknownKey } from './config-wording.ts';
 import type { BoundProvider, Provider } from './providers/provider.ts';
 import { API_KEY_MIN_LENGTH, apiKeyHash, isApiKeyHash, isPasswordHash, PASSWORD_MIN_LENGTH } from './secret-hashes.ts';
 
@@ -27,6 +27,9 @@ export interface Bound {
   readonly definition: Provider;
   readonly account: string;
 }
+
+/** A partition has queues with these endings, too: `queueNames` of the producers. */
+const FURTHER_QUEUES: readonly string[] = ['-inquiry', '-callback'];
 
 /** Its queue would be that of the results. */
 const RESERVED_PARTITIONS: readonly string[] = ['results'];
@@ -78,38 +81,37 @@ export class Judgement {
           schema,
         );
       } else {
-        this.#add(issue.path, this.#withGiven(issue));
+        this.#add(issue.path, this.#withGiven(issue, schema));
       }
     }
   }
 
-  #withGiven({ message, path, code }: z.core.$ZodIssue): string {
+  #withGiven({ message, path, code }: z.core.$ZodIssue, schema: z.ZodType): string {
     const text = this.#withoutSecrets(message);
     const value = at(this.#sources.data, ...path);
     if (value === undefined) return `${text}, but is missing`;
     const mapped = typeof value === 'object' && value !== null && code === 'custom';
-    return mapped ? text : `${text}, got ${this.#describe(path, value)}`;
+    return mapped ? text : `${text}, got ${this.#describe(path, value, isHarmless(schema, path, value))}`;
   }
 
-  /** What came, without ever repeating what may be a secret: by its key, by where it came from, or by its look. */
-  #describe(path: Path, value: unknown): string {
+  /** What came. It is repeated only where nothing but the harmless belongs; of everything else the type is told. */
+  #describe(path: Path, value: unknown, mayBeShown: boolean): string {
     if (value === null) return 'nothing';
     if (Array.isArray(value)) return 'a list';
     if (typeof value === 'object') return 'a mapping';
     if (value === '') return 'an empty text';
     const type = typeof value === 'string' ? 'text' : `a ${typeof value}`;
-    if (
-      path.some((part) =>
-        /^credentials$|^url$|^proxy$|^resultsKey$|apiKey|password|secret|token|privateKey/i.test(String(part)),
-      )
-    ) {
-      return type;
-    }
+    if (!mayBeShown && isAmongSecrets(path)) return type;
     const origin = this.#sources.origins.get(keyOf(path));
     if (origin !== undefined) return origin;
-    // Several words may be several lines of the file, run together by a sign that is missing.
     const shown = JSON.stringify(value) ?? type;
-    return path.length === 0 || shown.length > 80 || /[@?#\s\\{}]|(?<!^)"(?!$)/.test(shown) ? type : shown;
+    // Several words may be several lines of the file, run together by a sign that is missing.
+    return !mayBeShown || shown.length > 80 || /[@?#\s\\{}\p{Cc}]|(?<!^)"(?!$)/u.test(shown) ? type : shown;
+  }
+
+  /** One of the names that are known there, misspelt; whatever else stands in its place may be a secret. */
+  #describeName(path: Path, name: string, known: readonly string[]): string {
+    return this.#describe(path, name, nameToShow(name, path, known) === name);
   }
 
   /** An adapter writes its own messages; whatever they say, no text of the credentials leaves with them. */
@@ -133,13 +135,11 @@ export class Judgement {
       const path = ['providers', name];
       if (!PARTITION_NAME.test(name)) {
         this.#add(path, 'a partition is named by 1 to 40 of a-z, 0-9 and -, and begins with a letter or a digit');
-      } else if (
-        RESERVED_PARTITIONS.includes(name) ||
-        name.startsWith('webhook-') ||
-        names.some((other) => name === `${other}-inquiry`)
-      ) {
+      } else if (RESERVED_PARTITIONS.includes(name) || name.startsWith('webhook-')) {
         this.#add(path, `cannot be the name of a partition: the queue otp-${name} is in use for something else`);
       }
+      const owner = names.find((other) => FURTHER_QUEUES.some((suffix) => name === `${other}${suffix}`));
+      if (owner !== undefined) this.#queueBelongsTo(name, `otp-${name}`, ['providers', owner]);
       const settings = at(given, name);
       if (!isMapping(settings)) continue;
       this.#checkFiles([...path, 'tls'], settings.tls);
@@ -169,11 +169,16 @@ export class Judgement {
     return bound;
   }
 
+  #queueBelongsTo(partition: string, queue: string, owner: Path): void {
+    const path = ['providers', partition];
+    this.#add(path, `cannot be the name of a partition: the queue ${queue} belongs to ${keyOf(owner)}`);
+  }
+
   #unknownAdapter(path: Path, settings: Record<string, unknown>, known: readonly string[]): void {
     const adapter = settings.adapter ?? path.at(-1);
     if (typeof adapter !== 'string') return; // the schema says so
     if (settings.adapter === undefined && !PARTITION_NAME.test(adapter)) return; // its name is the fault
-    const what = this.#describe([...path, 'adapter'], adapter);
+    const what = this.#describeName([...path, 'adapter'], adapter, known);
     const why = settings.adapter === undefined ? ' (the name of the partition)' : '';
     this.#add([...path, 'adapter'], `must be one of ${known.join(', ')}; got ${what}${why}`);
   }
@@ -181,12 +186,15 @@ export class Judgement {
   #checkFiles(path: Path, tls: unknown): void {
     for (const name of ['caFile', 'certFile', 'keyFile']) {
       const file = at(tls, name);
-      if (typeof file !== 'string' || file === '') continue; // the schema says so
+      if (typeof file !== 'string' || file === '' || pathProblem(file) !== null) continue; // the schema says so
       try {
         accessSync(resolve(this.#sources.folder, file), constants.R_OK);
       } catch (error) {
         const filePath = [...path, name];
-        this.#add(filePath, `must be a readable file: ${readFault(error)}, got ${this.#describe(filePath, file)}`);
+        this.#add(
+          filePath,
+          `must be a readable file: ${readFault(error)}, got ${this.#describe(filePath, file, true)}`,
+        );
       }
     }
   }
@@ -216,7 +224,8 @@ export class Judgement {
       list(at(given, 'providers')).forEach((name, position) => {
         if (typeof name !== 'string' || named.includes(name)) return;
         const path = ['clients', index, 'providers', position];
-        this.#add(path, `must be a partition (${partitions.join(', ')}), got ${this.#describe(path, name)}`);
+        const got = this.#describeName(path, name, partitions);
+        this.#add(path, `must be a partition (${partitions.join(', ')}), got ${got}`);
       });
       const queue = at(given, 'resultsQueue');
       const taken = typeof queue === 'string' && takenBy(queue, partitions);
@@ -230,9 +239,12 @@ export class Judgement {
     );
     list(at(data, 'results', 'webhooks')).forEach((given, index) => {
       const id = at(given, 'client');
+      if (named.includes('webhook') && FURTHER_QUEUES.includes(`-${id}`)) {
+        this.#queueBelongsTo('webhook', `otp-webhook-${id}`, ['results', 'webhooks', index, 'client']);
+      }
       if (typeof id !== 'string' || id === '' || ids.includes(id)) return;
       const path = ['results', 'webhooks', index, 'client'];
-      this.#add(path, `must be the id of a client, got ${this.#describe(path, id)}`);
+      this.#add(path, `must be the id of a client, got ${this.#describeName(path, id, texts(ids))}`);
     });
 
     for (const room of ['redis', 'intake', 'console']) this.#checkFiles([room, 'tls'], at(data, room, 'tls'));
@@ -267,7 +279,36 @@ export class Judgement {
           ]
         : [],
     );
-    return [...keys, ...passwords];
+    return [...keys, ...passwords, ...this.#shortTimes(), ...this.#headersInTheClear()];
+  }
+
+  /** A time that somebody gave in seconds is a thousandth of what was meant, and works until a provider is slow. */
+  #shortTimes(): string[] {
+    const { data } = this.#sources;
+    const names = Object.keys(mapping(at(data, 'providers')));
+    const usual: [path: Path, leastMs: number][] = [
+      [['journal', 'retentionMs'], 60_000],
+      ...names.flatMap((name): [Path, number][] => [
+        [['providers', name, 'timeoutMs'], 1_000],
+        [['providers', name, 'otpLifetimeMs'], 10_000],
+      ]),
+    ];
+    return usual.flatMap(([path, leastMs]) => {
+      const ms = numberOfDigits(at(data, ...path));
+      if (typeof ms !== 'number' || ms >= leastMs) return [];
+      return [`${keyOf(path)}: ${ms} milliseconds is very short (is it in seconds?); ${ms} seconds are ${ms * 1_000}`];
+    });
+  }
+
+  #headersInTheClear(): string[] {
+    const { endpoint, headers } = mapping(at(this.#sources.data, 'tracing'));
+    if (typeof endpoint !== 'string' || Object.keys(mapping(headers)).length === 0) return [];
+    const { protocol, hostname } = new URL(endpoint);
+    if (protocol !== 'http:' || isLoopback(hostname)) return [];
+    return [
+      'tracing.endpoint: is plain http to another machine, where tracing.headers cross the network in the clear; ' +
+        'use https://, or a collector on this machine',
+    ];
   }
 
   #repeated(values: readonly unknown[], section: string, name: string): void {
@@ -278,6 +319,8 @@ export class Judgement {
     });
   }
 }
+
+const texts = (values: readonly unknown[]): string[] => values.filter((value) => typeof value === 'string');
 
 function takenBy(queue: string, partitions: readonly string[]): string | null {
   if (queue === 'otp-results') return 'otp-results is where the results of all clients go';

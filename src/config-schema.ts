@@ -7,6 +7,7 @@ import { resolve } from 'node:path';
 import { urlToHttpOptions } from 'node:url';
 import { z } from 'zod';
 import { isMapping } from './config-sources.ts';
+import { HARMLESS } from './config-wording.ts';
 import type { Provider } from './providers/provider.ts';
 import { Secret, secretText } from './secret.ts';
 import { apiKeyFormProblem, apiKeyHash, passwordHashProblem } from './secret-hashes.ts';
@@ -58,7 +59,12 @@ function asIssue(problemOf: (text: string) => string | null) {
   };
 }
 
-const isLoopback = (hostname: string): boolean =>
+/** `${file:keys.json}` brings the text of the file, with its keys, to where its path belongs; errors would then repeat it. */
+export function pathProblem(text: string): string | null {
+  return text.length > 1024 || /[\p{Cc}\p{Zl}\p{Zp}{"]/u.test(text) ? 'must be the path of a file' : null;
+}
+
+export const isLoopback = (hostname: string): boolean =>
   hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 
 /** Why an address is refused, or null. The address itself may hold a secret and is never repeated. */
@@ -82,7 +88,9 @@ const webAddress = (rules: { query: 'allowed' | 'refused' }) =>
     if (message !== null) context.addIssue({ code: 'custom', message });
   });
 
-export const baseUrl = webAddress({ query: 'refused' }).transform((text) => new URL(text).href.replace(/\/+$/, ''));
+export const baseUrl = webAddress({ query: 'refused' })
+  .register(HARMLESS, { because: 'the address of a provider, which has no user, no password and no query' })
+  .transform((text) => new URL(text).href.replace(/\/+$/, ''));
 
 const proxy = z
   .string()
@@ -104,9 +112,11 @@ function proxyProblem(text: string): string | null {
 const isHostOfUrl = (name: string): boolean =>
   URL.canParse(`http://${name}`) && isIP(new URL(`http://${name}`).hostname) === 0;
 
-const destination = z.union([z.hostname().refine(isHostOfUrl), z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], {
-  error: 'must be a host name, an address or a range of addresses such as 10.0.0.0/8',
-});
+const destination = z
+  .union([z.hostname().refine(isHostOfUrl), z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], {
+    error: 'must be a host name, an address or a range of addresses such as 10.0.0.0/8',
+  })
+  .register(HARMLESS, { because: 'where webhooks may go' });
 
 /** `${file:shop.jwk.json}` brings a JSON text. What is no JSON stays text, and the schema says what it should be. */
 function objectOfJson(value: unknown): unknown {
@@ -195,14 +205,26 @@ const clientTls = (filePath: z.ZodType<string>) =>
       error: 'must have certFile and keyFile together, or neither',
     });
 
+/** What a connection would fail on later, without the name of the key, or would pass over in silence. */
+function redisUrlProblem(text: string): string | null {
+  if (!/^rediss?:\/\//i.test(text) || !URL.canParse(text))
+    return 'must be a URL that begins with redis:// or rediss://';
+  const { username, password, pathname } = new URL(text);
+  try {
+    decodeURIComponent(username + password);
+  } catch {
+    return 'must have its user and password percent-encoded (a % is %25)';
+  }
+  if (/[?#]/.test(text)) return 'must have no query (?) and no fragment (#); in a password they are %3F and %23';
+  return /^\/?\d*$/.test(pathname) ? null : 'must have nothing behind the host but the number of a database, as in /2';
+}
+
 const redisSchema = (filePath: z.ZodType<string>) =>
   z
     .strictObject({
       url: z
         .string()
-        .refine((text) => URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol), {
-          error: 'must be a URL that begins with redis:// or rediss://',
-        })
+        .superRefine(asIssue(redisUrlProblem))
         .transform((text) => new Secret(text))
         .exactOptional(),
       cluster: z.array(hostAndPort).min(1, 'must name at least one host:port').exactOptional(),
@@ -273,19 +295,33 @@ const webhook = z.strictObject({
   url: webAddress({ query: 'allowed' }),
   secret: z
     .string()
-    .regex(/^whsec_(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)$/, {
-      error: 'must be whsec_ and then base64',
-    })
+    .superRefine(asIssue(webhookSecretProblem))
     .transform((value) => new Secret(value)),
 });
+
+/** Standard Webhooks asks for 24 to 64 bytes; a shorter key can be guessed by whoever has seen one signature. */
+function webhookSecretProblem(text: string): string | null {
+  if (!/^whsec_(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)$/.test(text)) {
+    return 'must be whsec_ and then base64';
+  }
+  const bytes = Buffer.from(text.slice('whsec_'.length), 'base64').length;
+  return bytes >= 24 ? null : 'must have at least 24 bytes; `echo "whsec_$(openssl rand -base64 32)"` makes one of 32';
+}
 
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 const INQUIRY_DELAYS_MS = [10_000, 30_000, 60_000, 120_000, 300_000, 900_000, 3_600_000];
 
+/** OUTCOMES_KEPT of the workers: more failures than that are never counted, and the breaker would never open. */
+export const BREAKER_OUTCOMES_KEPT = 100;
+
 const breaker = z
   .strictObject({
     enabled: z.boolean().default(true),
-    failures: count.default(5),
+    failures: whole(
+      `must be 1 to ${BREAKER_OUTCOMES_KEPT}: no more outcomes are kept`,
+      1,
+      BREAKER_OUTCOMES_KEPT,
+    ).default(5),
     share: z.number().gt(0, 'must be above 0').max(1, 'must be 1 at most').default(0.5),
     windowMs: timer.default(60_000),
     openMs: timer.default(5_000),
@@ -331,6 +367,8 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
   const filePath = z
     .string()
     .min(1)
+    .superRefine(asIssue(pathProblem))
+    .register(HARMLESS, { because: 'the path of a file' })
     .transform((path) => resolve(folder, path));
   const serverTls = z.strictObject({ certFile: filePath, keyFile: filePath });
   const partitions: Record<string, ReturnType<typeof partitionSchema>> = Object.fromEntries(

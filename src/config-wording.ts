@@ -75,11 +75,47 @@ function editDistance(from: string, to: string): number {
 }
 
 export function knownKeys(schema: z.core.$ZodType, path: Path): string[] {
+  const keys = schemasAt(schema, path).flatMap((here) =>
+    here instanceof z.ZodObject ? Object.keys(here.shape).filter((key) => !isForbidden(here.shape[key])) : [],
+  );
+  return [...new Set(keys)];
+}
+
+/** Text that is no secret by what it is for (the path of a file, the address of a provider), so a fault may repeat it. */
+export const HARMLESS = z.registry<{ readonly because: string }>();
+
+/**
+ * Whether a fault may repeat what stands there: only where a number, a word of a few, or a harmless text belongs. A secret
+ * that lost its name stands where a mapping or a list belongs, or among secrets; there only what has the type of a number is
+ * shown.
+ */
+export function isHarmless(schema: z.core.$ZodType, path: Path, value: unknown): boolean {
+  const expected = schemasAt(schema, path);
+  if (expected.length === 0) return false;
+  if (expected.every((here) => HARMLESS.has(here))) return typeof value === 'string';
+  return expected.every(isOfFewWords) && !(typeof value === 'string' && isAmongSecrets(path));
+}
+
+const isOfFewWords = (schema: z.core.$ZodType): boolean =>
+  schema instanceof z.ZodNumber ||
+  schema instanceof z.ZodBoolean ||
+  schema instanceof z.ZodEnum ||
+  schema instanceof z.ZodLiteral;
+
+/** Where people write a secret beside a name, and may write it in the place of one. */
+export function isAmongSecrets(path: Path): boolean {
+  const sections = /^(clients|redis|console\.users|results\.webhooks|tracing\.headers)(\.|$)/;
+  return path.some((part) => /^(credentials|proxy)$/.test(String(part))) || sections.test(path.join('.'));
+}
+
+/** The schemas of what may stand there; several where there are alternatives. */
+function schemasAt(schema: z.core.$ZodType, path: Path): z.core.$ZodType[] {
   const here = bare(schema);
-  const [next, ...rest] = path;
-  if (next === undefined) {
-    return here instanceof z.ZodObject ? Object.keys(here.shape).filter((key) => !isForbidden(here.shape[key])) : [];
+  if (here instanceof z.ZodUnion && !HARMLESS.has(here)) {
+    return here.options.flatMap((option) => schemasAt(option as z.core.$ZodType, path));
   }
+  const [next, ...rest] = path;
+  if (next === undefined) return [here];
   const inner =
     here instanceof z.ZodObject
       ? here.shape[String(next)]
@@ -88,7 +124,7 @@ export function knownKeys(schema: z.core.$ZodType, path: Path): string[] {
         : here instanceof z.ZodRecord
           ? here.valueType
           : undefined;
-  return inner === undefined ? [] : knownKeys(inner, rest);
+  return inner === undefined ? [] : schemasAt(inner as z.core.$ZodType, rest);
 }
 
 /** A key that is in the schema only to say why it must not be there. */

@@ -32,7 +32,7 @@ export function readKeySet(file: string, configurationKey: string): SealingKeySe
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'it cannot be read';
+    const code = codeOf(error);
     throw new KeyFileError(
       `${configurationKey}: ${file}: ${code === 'ENOENT' ? 'there is no such file; `otp keys generate` makes one' : code}`,
     );
@@ -51,16 +51,24 @@ export function readKeySet(file: string, configurationKey: string): SealingKeySe
   );
 }
 
+/** What the file system says of a file, without its words: they repeat what was given for the path. */
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : 'it cannot be used';
+}
+
 /** Never overwrites: a key that is gone is a code that nobody can open. */
 export function writeKeySet(file: string, keySet: SealingKeySet): void {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new KeyFileError(`${file}: its folder cannot be made: ${codeOf(error)}`);
+  }
   try {
     writeFileSync(file, textOf(keySet), { mode: 0o600, flag: 'wx' });
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') {
-      throw new KeyFileError(`${file} exists already and is not overwritten: old codes would stay closed for ever`);
-    }
-    throw error;
+    const code = codeOf(error);
+    if (code !== 'EEXIST') throw new KeyFileError(`${file}: cannot be made: ${code}`);
+    throw new KeyFileError(`${file} exists already and is not overwritten: old codes would stay closed for ever`);
   }
 }
 
@@ -70,7 +78,9 @@ export async function readOrMakeKeySet(file: string, configurationKey: string): 
     try {
       writeKeySet(file, { keys: [await newKey('details')] });
     } catch (error) {
-      if (!(error instanceof KeyFileError)) throw error; // another process made it in this very moment
+      if (!(error instanceof KeyFileError)) throw error;
+      // Unless another process made it in this very moment, nobody did.
+      if (!existsSync(file)) throw new KeyFileError(`${configurationKey}: ${error.message}`);
     }
   }
   return readKeySet(file, configurationKey);
@@ -171,7 +181,7 @@ export async function changeKeySet(
     return changed;
   } catch (error) {
     rmSync(beside, { force: true });
-    if (error instanceof Error && 'code' in error) throw new KeyFileError(`${file}: ${error.message}`);
+    if (error instanceof Error && 'code' in error) throw new KeyFileError(`${file}: ${codeOf(error)}`);
     throw error;
   } finally {
     closeSync(written);
@@ -182,7 +192,7 @@ function openBeside(file: string): number {
   try {
     return openSync(file, 'wx', 0o600);
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'it cannot be made';
+    const code = codeOf(error);
     if (code !== 'EEXIST') throw new KeyFileError(`${file}: ${code}`);
     throw new KeyFileError(
       `${file} is there: another command is changing the keys, or one was interrupted; in that case remove it`,

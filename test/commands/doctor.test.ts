@@ -225,6 +225,19 @@ describe('otp doctor', () => {
     });
   }, 60_000);
 
+  test('a key file whose text stands where its path belongs: nothing that is told of it holds a word of it', async () => {
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: a reference of the configuration
+    const sealing = { keyFile: '${file:keys.json}', detailsKeyFile: '${file:keys.json}' };
+    await using installation = await install({ providers: { cepta: world.sandbox.providers.cepta }, sealing });
+    const { keys } = JSON.parse(readFileSync(join(installation.folder, 'keys.json'), 'utf8'));
+    for (const command of ['doctor', 'serve', 'keys list']) {
+      const run = await otp([...command.split(' '), '--config', installation.file]);
+      expect(run.code, command).toBe(1);
+      expect(run.output + run.faults).toContain('sealing.keyFile: must be the path of a file');
+      expect(run.output + run.faults).not.toContain(keys[0].d);
+    }
+  }, 60_000);
+
   test('a paused queue, a job that was set aside, work without a worker, a webhook that is switched off', async () => {
     const keys = partitionKeys('beqelal');
     const options = { connection: world.redis };

@@ -2,13 +2,16 @@ import { randomBytes } from 'node:crypto';
 import { inspect } from 'node:util';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { type Config, type Fault, loadConfig, type Partition } from '../../src/config.ts';
-import type { RedisSettings } from '../../src/config-schema.ts';
+import { BREAKER_OUTCOMES_KEPT, type RedisSettings } from '../../src/config-schema.ts';
+import { queueNames, webhookQueueName } from '../../src/producers/job.ts';
 import { Secret } from '../../src/secret.ts';
 import { apiKeyHash, hashPassword, newApiKey } from '../../src/secret-hashes.ts';
-import { acme, errorOf, faultsOf, folder, fromEnv, load, minimal } from './world.ts';
+import { OUTCOMES_KEPT } from '../../src/workers/breaker-policy.ts';
+import { acme, errorOf, faultsOf, folder, fromEnv, fromFile, load, minimal } from './world.ts';
 
 const X = 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo';
 const publicKey = { kty: 'OKP', crv: 'X25519', x: X, kid: 'shop-1' };
+const WEBHOOK_SECRET = 'whsec_YSBzZWNyZXQgb2YgMjQgYnl0ZXMgLi4u';
 const client = (more: object = {}) => ({ id: 'shop', apiKey: 'shop-key', ...more });
 
 describe('a configuration', () => {
@@ -102,6 +105,11 @@ describe('a configuration', () => {
       { url: 'rediss://:pw@redis.example:6380/2' },
       { url: new Secret('rediss://:pw@redis.example:6380/2') },
     ],
+    [
+      'one with signs in its password',
+      { url: 'redis://u%40x:100%25%3F@a' },
+      { url: new Secret('redis://u%40x:100%25%3F@a') },
+    ],
     ['a cluster', { cluster: ['10.0.0.1:7000', '[::1]:7001'] }, { cluster: ['10.0.0.1:7000', '[::1]:7001'] }],
     ['sentinels', { sentinels: ['s1:26379'], name: 'otp' }, { sentinels: ['s1:26379'], name: 'otp' }],
   ])('knows Redis as %s', (_, redis, expected) => {
@@ -155,6 +163,36 @@ describe('a configuration', () => {
     ]);
   });
 
+  it('lets a breaker count as many failures as workers keep, and no more', () => {
+    expect(BREAKER_OUTCOMES_KEPT).toBe(OUTCOMES_KEPT);
+    const [partition] = load(minimal({ providers: { acme: acme({ breaker: { failures: 100 } }) } })).partitions;
+    expect(partition?.breaker.failures).toBe(100);
+  });
+
+  it('warns of times that look like seconds', () => {
+    const short = (more: object, retentionMs: unknown) =>
+      load(minimal({ providers: { acme: acme({ ...more }) }, journal: { retentionMs } })).warnings;
+    expect(short({ timeoutMs: 30, otpLifetimeMs: '300' }, 259_200)).toEqual([
+      'providers.acme.timeoutMs: 30 milliseconds is very short (is it in seconds?); 30 seconds are 30000',
+      'providers.acme.otpLifetimeMs: 300 milliseconds is very short (is it in seconds?); 300 seconds are 300000',
+    ]);
+    expect(short({}, 3_600)).toEqual([expect.stringMatching(/^journal\.retentionMs: 3600 milliseconds is very short/)]);
+    expect(short({ timeoutMs: 1_000, otpLifetimeMs: 10_000 }, 60_000)).toEqual([]);
+  });
+
+  it('warns of headers that travel to a collector elsewhere in the clear, and shows neither', () => {
+    const traced = (endpoint: string, headers = { authorization: 'Bearer canary' }) =>
+      load(minimal({ tracing: { endpoint, headers } })).warnings;
+    const [warning, ...more] = traced('http://collector.example/canary/v1/traces');
+    expect(warning).toMatch(/^tracing\.endpoint: is plain http to another machine.*; use https:/);
+    expect(warning).not.toContain('canary');
+    expect(more).toEqual([]);
+    expect(load(minimal({ tracing: { endpoint: 'http://collector.example/v1/traces' } })).warnings).toEqual([]);
+    for (const url of ['https://collector.example/v1/traces', 'http://127.0.0.1:4318/', 'http://[::1]:4318/']) {
+      expect(traced(url)).toEqual([]);
+    }
+  });
+
   it('has limits for a client, the one on its rate only if it is asked for', () => {
     const clients = [client(), { id: 'web', apiKey: 'web-key', rateLimit: { max: 5 }, maxInFlight: 2 }];
     expect(load(minimal({ clients })).clients).toMatchObject([
@@ -185,7 +223,7 @@ describe('a fault says its key, what was expected and what came', () => {
   const withWebhook = (more: object) =>
     minimal({
       clients: [client()],
-      results: { webhooks: [{ client: 'shop', url: 'https://shop.example/hook', secret: 'whsec_c2VjcmV0', ...more }] },
+      results: { webhooks: [{ client: 'shop', url: 'https://shop.example/hook', secret: WEBHOOK_SECRET, ...more }] },
     });
   const elsewhere = 'must begin with https:// (plain http only to this machine: 127.0.0.0/8, localhost, ::1)';
   const positive = 'must be a positive integer';
@@ -210,6 +248,11 @@ describe('a fault says its key, what was expected and what came', () => {
     ],
     ['half a time', partition({ timeoutMs: 1.5 }), `providers.acme.timeoutMs: ${timer}, got 1.5`],
     ['a time beyond timers', partition({ timeoutMs: 2 ** 31 }), `providers.acme.timeoutMs: ${timer}, got 2147483648`],
+    [
+      'more failures than are ever counted',
+      partition({ breaker: { failures: 101 } }),
+      'providers.acme.breaker.failures: must be 1 to 100: no more outcomes are kept, got 101',
+    ],
     ['negative attempts', partition({ maxAttempts: -1 }), `providers.acme.maxAttempts: ${positive}, got -1`],
     [
       'no delays',
@@ -332,6 +375,25 @@ describe('a fault says its key, what was expected and what came', () => {
       { providers: { acme: acme(), 'acme-inquiry': acme({ adapter: 'bolt' }) } },
       /^providers\.acme-inquiry: cannot be the name/,
     ],
+    ...Object.values(queueNames('acme'))
+      .filter((queue) => queue !== 'otp-acme')
+      .map((queue): [string, unknown, string] => {
+        const name = queue.replace('otp-', '');
+        return [
+          `a partition whose queue is ${queue} of another`,
+          { providers: { [name]: acme({ adapter: 'bolt' }), acme: acme() } },
+          `providers.${name}: cannot be the name of a partition: the queue ${queue} belongs to providers.acme`,
+        ];
+      }),
+    ...['inquiry', 'callback'].map((id): [string, unknown, string] => [
+      `a partition whose queue would be that of the webhook of ${id}`,
+      {
+        providers: { webhook: acme() },
+        clients: [client({ id })],
+        results: { webhooks: [{ client: id, url: 'https://shop.example/hook', secret: WEBHOOK_SECRET }] },
+      },
+      `providers.webhook: cannot be the name of a partition: the queue ${webhookQueueName(id)} belongs to results.webhooks[0].client`,
+    ]),
     [
       'the same account twice',
       { providers: { one: acme(), two: acme({ baseUrl: 'https://ACME.example/' }) } },
@@ -361,7 +423,7 @@ describe('a fault says its key, what was expected and what came', () => {
     [
       'an id of a client',
       withClient({ id: '-shop' }),
-      'clients[0].id: must be 1 to 64 letters, digits, dots, dashes and underscores, got "-shop"',
+      'clients[0].id: must be 1 to 64 letters, digits, dots, dashes and underscores, got text',
     ],
     ['an API key as a number', withClient({ apiKey: 123_456 }), 'clients[0].apiKey: must be text, got a number'],
     [
@@ -412,7 +474,7 @@ describe('a fault says its key, what was expected and what came', () => {
     [
       'a queue with a colon',
       withClient({ resultsQueue: 'otp:shop' }),
-      /^clients\[0\]\.resultsQueue: must be letters, digits, dots, dashes and underscores, got "otp:shop"$/,
+      /^clients\[0\]\.resultsQueue: must be letters, digits, dots, dashes and underscores, got text$/,
     ],
     [
       'a client twice',
@@ -433,7 +495,7 @@ describe('a fault says its key, what was expected and what came', () => {
           webhooks: ['a', 'b'].map((path) => ({
             client: 'shop',
             url: `https://shop.example/${path}`,
-            secret: 'whsec_c2VjcmV0',
+            secret: WEBHOOK_SECRET,
           })),
         },
       }),
@@ -459,6 +521,11 @@ describe('a fault says its key, what was expected and what came', () => {
       withWebhook({ secret: 'whsec_can!ary' }),
       'results.webhooks[0].secret: must be whsec_ and then base64, got text',
     ],
+    ...[0, 1, 23].map((bytes): [string, unknown, RegExp] => [
+      `a webhook secret of ${bytes} bytes`,
+      withWebhook({ secret: `whsec_${randomBytes(bytes).toString('base64')}` }),
+      /^results\.webhooks\[0\]\.secret: must (have at least 24 bytes|be whsec_ and then base64).* got text$/,
+    ]),
 
     [
       'two kinds of Redis',
@@ -468,7 +535,7 @@ describe('a fault says its key, what was expected and what came', () => {
     [
       'a user of Redis without a password',
       minimal({ redis: { cluster: ['a:1'], username: 'otp' } }),
-      'redis.username: must go with a password, got "otp"',
+      'redis.username: must go with a password, got text',
     ],
     [
       'two passwords of Redis',
@@ -488,12 +555,12 @@ describe('a fault says its key, what was expected and what came', () => {
     [
       'a prefix with a dash',
       minimal({ redis: { cluster: ['a:1'], namePrefix: 'north-west' } }),
-      'redis.namePrefix: must be 1 to 20 of a-z and 0-9, got "north-west"',
+      'redis.namePrefix: must be 1 to 20 of a-z and 0-9, got text',
     ],
     [
       'a prefix that names begin with anyhow',
       minimal({ redis: { cluster: ['a:1'], namePrefix: 'otp' } }),
-      'redis.namePrefix: must be neither otp nor idem, with which the names begin, got "otp"',
+      'redis.namePrefix: must be neither otp nor idem, with which the names begin, got text',
     ],
     ['no kind of Redis', minimal({ redis: {} }), 'redis: must have exactly one of url, cluster and sentinels'],
     [
@@ -504,7 +571,7 @@ describe('a fault says its key, what was expected and what came', () => {
     [
       'a cluster node without a port',
       minimal({ redis: { cluster: ['10.0.0.1'] } }),
-      'redis.cluster[0]: must be host:port, got "10.0.0.1"',
+      'redis.cluster[0]: must be host:port, got text',
     ],
     [
       'another address for Redis',
@@ -512,12 +579,34 @@ describe('a fault says its key, what was expected and what came', () => {
       'redis.url: must be a URL that begins with redis:// or rediss://, got text',
     ],
 
+    ...['redis://:100%canary@redis', 'rediss://100%canary:x@redis:6380/1', 'redis://:%ffcanary@redis'].map(
+      (url): [string, unknown, string] => [
+        `a login of Redis that cannot be decoded, ${url}`,
+        minimal({ redis: { url } }),
+        'redis.url: must have its user and password percent-encoded (a % is %25), got text',
+      ],
+    ),
+    ...['redis://:canary@redis/shop', 'redis://redis/2/canary', 'redis://redis/canary2'].map(
+      (url): [string, unknown, string] => [
+        `a database without a number, ${url}`,
+        minimal({ redis: { url } }),
+        'redis.url: must have nothing behind the host but the number of a database, as in /2, got text',
+      ],
+    ),
+    ...['redis://:canary@redis?db=2', 'redis://redis/2?canary', 'redis://redis#canary'].map(
+      (url): [string, unknown, string] => [
+        `more than an address of Redis, ${url}`,
+        minimal({ redis: { url } }),
+        'redis.url: must have no query (?) and no fragment (#); in a password they are %3F and %23, got text',
+      ],
+    ),
+
     ['a port too high', minimal({ intake: { port: 65_536 } }), /^intake\.port: must be a port number: .* got 65536$/],
     ['one port for two', minimal({ console: { port: 3000 } }), 'console.port: must be another port than intake.port'],
     [
       'a colon in the name of a user',
       minimal({ console: { users: [{ name: 'a:b', password: 'canary' }] } }),
-      'console.users[0].name: must have no colon and no space, got "a:b"',
+      'console.users[0].name: must have no colon and no space, got text',
     ],
     [
       'a password as a number',
@@ -689,6 +778,49 @@ describe('a secret', () => {
     for (const secret of secrets) expect(said).not.toContain(secret);
   });
 
+  it.each<[string, object]>([
+    ['a user as name:password', { console: { users: ['ops:hunter2hunter2'] } }],
+    ['the name of a user with its password', { console: { users: [{ name: 'ops:hunter2hunter2', password: 'x' }] } }],
+    ['all users in one text', { console: { users: 'ops:hunter2hunter2' } }],
+    ['a client as id:key', { clients: ['shop:hunter2hunter2'] }],
+    ['the id of a client with its key', { clients: [client({ id: 'shop:hunter2hunter2' })] }],
+    ['clients by their names', { clients: { shop: 'hunter2hunter2' } }],
+    ['a key among the partitions of a client', { clients: [client({ providers: ['hunter2hunter2'] })] }],
+    ['a rate of a client', { clients: [client({ rateLimit: { max: 'hunter2hunter2' } })] }],
+    ['a webhook that is its secret', { results: { webhooks: ['whsec_hunter2hunter2'] } }],
+    ['a header of digits', { tracing: { headers: { authorization: 998877665544 } } }],
+    ['all headers in one text', { tracing: { headers: 'Bearer-hunter2hunter2' } }],
+    ['the address of a collector', { tracing: { endpoint: 'ftp://collector/hunter2hunter2' } }],
+    ['Redis as its password', { redis: 'hunter2hunter2' }],
+    ['a node of a cluster that is its password', { redis: { cluster: [':hunter2hunter2'] } }],
+    ['a partition as its key', { providers: { acme: 'hunter2hunter2' } }],
+    ['a section as one text', { sealing: 'hunter2hunter2' }],
+    ['digits where a path belongs', { intake: { tls: { certFile: '/dev/null', keyFile: 998877665544 } } }],
+  ])('that stands a step beside its place is not shown: %s', (_, more) => {
+    const { message } = errorOf(() => load(minimal({ ...more })));
+    expect(message).not.toMatch(/hunter2|998877665544/);
+    expect(message).toMatch(/, got (text|a number|a mapping)$/m);
+  });
+
+  it.each<[string, string]>([
+    ['the text of a key file', '{\n  "keys": [{ "d": "hunter2" }]\n}'],
+    ['it on one line', '{"keys":[{"d":"hunter2"}]}'],
+    ['a PEM file', '-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----'],
+    ['a control character', 'hunter2\u007f'],
+    ['more than any path has', 'hunter2'.repeat(150)],
+  ])('is not shown where the path of a file belongs: %s', (_, text) => {
+    using files = folder({ text });
+    const sealing = { keyFile: fromFile('text') };
+    const tls = { certFile: text, keyFile: '/dev/null' };
+    expect(
+      faultsOf(minimal({ sealing, embedded: { dataDir: text }, console: { tls } }), {}, { baseDir: files.path }),
+    ).toEqual([
+      'console.tls.certFile: must be the path of a file, got text',
+      'embedded.dataDir: must be the path of a file, got text',
+      'sealing.keyFile: must be the path of a file, got text that is not in the file',
+    ]);
+  });
+
   it('is not shown by a configuration that is printed', () => {
     const secrets = Array.from({ length: 5 }, canary);
     const [password, apiKey, user, webhook, key] = secrets;
@@ -697,7 +829,9 @@ describe('a secret', () => {
         redis: { url: `redis://:${password}@redis` },
         clients: [client({ apiKey })],
         console: { users: [{ name: 'ops', password: user }] },
-        results: { webhooks: [{ client: 'shop', url: 'https://shop.example', secret: `whsec_${webhook}AA` }] },
+        results: {
+          webhooks: [{ client: 'shop', url: 'https://shop.example', secret: `whsec_${webhook}${'A'.repeat(14)}` }],
+        },
         providers: { acme: acme({ credentials: { merchant: 'm-1', key: fromEnv('KEY') } }) },
       }),
       { KEY: key },

@@ -146,7 +146,7 @@ describe('the example', () => {
       variables.filter((name) => name !== 'NAME').map((name) => [name, `value-of-${name}`]),
     );
     environment.OTP_REDIS_URL = 'redis://redis.example:6379';
-    environment.WALLET_WEBHOOK_SECRET = `whsec_${Buffer.from('a secret of the tests').toString('base64')}`;
+    environment.WALLET_WEBHOOK_SECRET = `whsec_${Buffer.from('a secret of the tests, of 32 bytes').toString('base64')}`;
     const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     using files = folder({
       'otp.yaml': example,

@@ -18,9 +18,11 @@ import { describe, expect, test, vi } from 'vitest';
 import { define } from '../../src/commands/keys.ts';
 import {
   changeKeySet,
+  KeyFileError,
   madeAt,
   newKey,
   readKeySet,
+  readOrMakeKeySet,
   withActivated,
   withStaged,
   writeKeySet,
@@ -66,6 +68,17 @@ async function otpKeys(args: readonly string[], redisUrl = 'redis://127.0.0.1:1'
 }
 
 const kids = (keySet: SealingKeySet): string[] => keySet.keys.map(({ kid }) => kid);
+
+test('a key set that cannot be made is told by its key and a code, not in the words of the file system', async () => {
+  using folder = await folderWithKeys();
+  const cannot = (file: string) => expect(readOrMakeKeySet(file, 'sealing.detailsKeyFile')).rejects;
+  const inAFile = join(folder.file, 'details.json');
+  await cannot(inAFile).toThrow(
+    new KeyFileError(`sealing.detailsKeyFile: ${inAFile}: its folder cannot be made: EEXIST`),
+  );
+  const tooLong = join(folder.path, 'x'.repeat(300));
+  await cannot(tooLong).toThrow(new KeyFileError(`sealing.detailsKeyFile: ${tooLong}: cannot be made: ENAMETOOLONG`));
+});
 
 describe('otp keys', () => {
   test('rotates in two steps: the new key opens everywhere before it seals anywhere', async () => {

@@ -27,7 +27,13 @@ export function configuration(redisUrl: string, providerUrl: string, endpointUrl
     redis: { url: redisUrl },
     clients: [{ id: 'shop', apiKey: API_KEY }],
     results: {
-      webhooks: [{ client: 'shop', url: endpointUrl, secret: `whsec_${Buffer.from('secret').toString('base64')}` }],
+      webhooks: [
+        {
+          client: 'shop',
+          url: endpointUrl,
+          secret: `whsec_${Buffer.from('a secret of the tests, of 32 bytes').toString('base64')}`,
+        },
+      ],
     },
     providers: {
       cepta: {

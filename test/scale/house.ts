@@ -56,7 +56,7 @@ export async function startHouse(
     console: { port: 0, users: [OPERATOR] },
     clients: [SHOP],
     sealing: { keyFile: 'keys.json', detailsKeyFile: 'details.json' },
-    results: { webhooks: [{ client: SHOP.id, url: receiver.url, secret: 'whsec_c2VjcmV0' }] },
+    results: { webhooks: [{ client: SHOP.id, url: receiver.url, secret: 'whsec_YSBzZWNyZXQgb2YgMjQgYnl0ZXMgLi4u' }] },
     providers: Object.fromEntries(Object.entries(partitions).map(([name, entry]) => [name, { ...entry, inquiry }])),
     ...more,
   };

@@ -32,7 +32,11 @@ test('a webhook is posted where the configuration allows it, and nowhere else th
     providers: { cepta: { baseUrl: 'http://127.0.0.1:9', credentials: { secretKey: 'key', merchantId: 'M-1' } } },
     clients: Object.keys(urls).map((id) => ({ id, apiKey: `api-key-of-${id}` })),
     results: {
-      webhooks: Object.entries(urls).map(([client, url]) => ({ client, url, secret: 'whsec_c2VjcmV0' })),
+      webhooks: Object.entries(urls).map(([client, url]) => ({
+        client,
+        url,
+        secret: 'whsec_YSBzZWNyZXQgb2YgMjQgYnl0ZXMgLi4u',
+      })),
       webhookAllow: ['0.0.0.0'],
     },
   };

@@ -30,7 +30,7 @@ const SECRETS = {
   walletKey: 'otpk_Hn3LsJ8gYc5FuW1e',
   password: 'Zx6.Nb!Mk2-Lp0+Oj9',
   otherPassword: 'wachtwoord van de nacht 77',
-  webhook: 'whsec_R3ZmTHhwUWtBbnlUZXN0',
+  webhook: 'whsec_R3ZmTHhwUWtBbnlUZXN0b1dYaTlLcUp6',
   redis: 'rP8vDq1sXe6tGy4u',
   cepta: 'sk_live_4eC39HqLyjWDarjt',
   beqelal: 'bk_7f0a2d9c81e64b53',
