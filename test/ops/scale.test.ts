@@ -35,7 +35,7 @@ test('costs are medians of the rounds, and what was not measured is unknown', ()
   expect(costs).toEqual({
     ...{ workerMicros: 300, redisToCarryOutMicros: 120 },
     ...{ intakeMicros: null, redisToAcceptMicros: null },
-    ...{ waitingBytes: 2_000, settledBytes: 800 },
+    ...{ waitingBytes: 2_000, settledBytes: 800, handledBytes: null, leftBytes: null },
   });
 });
 
@@ -44,7 +44,7 @@ test('from costs follow processes at half a core, slots, and memory for as long 
     latest({
       throughput: { 'otp-pipeline': [{ workerCpu: 0.25, storeCpu: 0.15 }] },
       intake: { reused: { cpuMicros: [400], redisCpuMicros: [50] } },
-      memory: { waitingBytes: 2_000, settledBytes: 1_000 },
+      memory: { waitingBytes: 2_000, settledBytes: 1_000, handledBytes: 100, leftBytes: 300 },
     }),
   );
   const cells = (name: string): string[] =>
@@ -56,6 +56,8 @@ test('from costs follow processes at half a core, slots, and memory for as long 
   expect(cells('partitions, each on a core')).toEqual(['1', '4', '40']);
   expect(cells('worker processes')).toEqual(['1', '5', '50']);
   expect(cells('intake processes')).toEqual(['1', '8', '80']);
-  expect(cells('memory of all masters, kept for an hour')).toEqual(['3.6 GB', '36 GB', '360 GB']);
+  // An hour of records and of what consumers remember, and an hour of keys that outlived theirs; three days and one.
+  expect(cells('memory of all masters, kept for an hour')).toEqual(['5.04 GB', '50.4 GB', '504 GB']);
+  expect(cells('memory of all masters, kept for 3 days')).toEqual(['311 GB', '3,110 GB', '31,100 GB']);
   expect(scalePart(null)).toContain('Nothing has been measured on this tree yet');
 });
