@@ -27,6 +27,7 @@ const MASKED = '[masked]';
 const SMALL = 1_000;
 /** Unix milliseconds have 13 digits, a code has ten at most. */
 const FIRST_TIME = 1e12;
+const DAY_MS = 24 * 3_600_000;
 
 const STATES = wordsOf<State>({ queued: 1, sending: 1, awaiting: 1, settled: 1 });
 const OPERATIONS = wordsOf<Operation>({ verify: 1, send: 1 });
@@ -84,7 +85,9 @@ const masked: Mask = (value) => (value === null || value === undefined ? value :
 const boolean: Mask = (value) => (typeof value === 'boolean' ? value : masked(value));
 const number: Mask = (value) => (typeof value === 'number' ? value : null);
 const smallNumber: Mask = (value) => (typeof value === 'number' && Math.abs(value) < SMALL ? value : masked(value));
-const unixTime: Mask = (value) => (typeof value === 'number' && value >= FIRST_TIME ? value : null);
+/** Past, or nearly so: a telephone number of thirteen digits is a time of many years from now. */
+const unixTime: Mask = (value) =>
+  typeof value === 'number' && value >= FIRST_TIME && value <= Date.now() + DAY_MS ? value : null;
 const isoTime: Mask = (value) =>
   isText(value, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/) ? value : masked(value);
 

@@ -30,6 +30,7 @@ describe('what a response may show', () => {
     ['a code as text', { otp: '012345' }, { otp: '[masked]' }],
     ['a code as a number', { otp: 12345 }, { otp: '[masked]' }],
     ['a code as a sequence', { sequence: 123456 }, { sequence: '[masked]' }],
+    ['a telephone number as a moment', { receivedAt: 2_348_012_345_678 }, { receivedAt: null }],
     ['a code as the time', { time: '123456' }, { time: '[masked]' }],
     ['a code as a name', { 123456: true }, { '[masked]': '1 field' }],
     ['a code in a list', ['123456'], '[masked]'],
