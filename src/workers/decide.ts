@@ -155,6 +155,7 @@ export function decide(evidence: Evidence, situation: Situation, policy: Policy)
   if (situation.overtaken && !staysTrue(evidence)) return { do: 'nothing' };
   // What was last said of a record that awaits proof; of any other nothing can be asked.
   const awaited = situation.state === 'awaiting' ? situation.standing : null;
+  if (awaited?.reason === 'amount_mismatch' && isLateWordOnTheCode(evidence)) return { do: 'note', againAt: null };
   switch (evidence.from) {
     case 'answer':
       return onAnswer(evidence.outcome, situation, policy);
@@ -239,9 +240,6 @@ function onAnswer(outcome: Outcome, situation: Situation, policy: Policy): Verdi
       };
     }
     case 'rejected': {
-      // Another amount was paid, and a person is asked to look: a late word on the code ends that no more.
-      if (situation.state === 'awaiting' && situation.standing?.reason === 'amount_mismatch')
-        return { do: 'note', againAt: null };
       const attemptsRemaining =
         outcome.transaction === 'failed' ? 0 : remaining(situation, policy, outcome.attemptsRemaining);
       const anotherCode = (attemptsRemaining ?? 0) > 0;
@@ -596,6 +594,12 @@ function moneyProvedBy(evidence: Evidence, { inFlightUntil }: Situation): 'succe
     default:
       return null;
   }
+}
+
+/** Where another amount was paid a person is asked to look, and what becomes known of the code alone does not end that. */
+function isLateWordOnTheCode(evidence: Evidence): boolean {
+  if (evidence.from !== 'answer') return evidence.from === 'not_sent' || evidence.from === 'no_key';
+  return !(evidence.outcome.kind === 'accepted' && evidence.outcome.transaction === 'succeeded');
 }
 
 function staysTrue(evidence: Evidence): boolean {

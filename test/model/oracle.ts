@@ -38,7 +38,7 @@ export interface Submission {
 interface Heard {
   /** A proof of payment. */
   readonly paid: boolean;
-  /** Another amount was paid: a person must look, and nothing that is said of the code ends that. */
+  /** It was said that another amount was paid: a person must look, and nothing that is said of the code ends that. */
   readonly otherAmount: boolean;
   /** Proof enough that nothing was paid. */
   readonly notPaid: boolean;
@@ -166,13 +166,15 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
   const lateEnough = (askedAt: number): boolean =>
     latest !== undefined &&
     (askedAt > latest.beganAt + IN_FLIGHT_MS || (latest.answeredAt > 0 && askedAt > latest.answeredAt));
+  // What was counted when it became final, or when a person was asked to look, stays counted: nothing was taken back from
+  // what was said.
+  const givenBack = final === null && !mine.otherAmount;
   let proved = false;
 
   switch (evidence.from) {
     case 'not_sent':
     case 'no_key':
-      // What was counted when it became final stays counted: nothing was taken back from what was said.
-      tell({ fate: 'not_sent', ...(final === null ? { counted: false } : {}) });
+      tell({ fate: 'not_sent', ...(givenBack ? { counted: false } : {}) });
       break;
     case 'lost':
       tell({ fate: 'reached' });
@@ -180,7 +182,7 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
     case 'answer': {
       const { outcome } = evidence;
       if (outcome.kind === 'refused') {
-        tell({ fate: 'refused', ...(final === null ? { counted: false } : {}) });
+        tell({ fate: 'refused', ...(givenBack ? { counted: false } : {}) });
         break;
       }
       tell({ fate: 'reached', ...(outcome.kind === 'accepted' ? { answeredAt: now } : {}) });
@@ -197,7 +199,7 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
       const { finding, askedAt } = evidence;
       if (finding.kind === 'paid') {
         if (agrees(finding.amounts)) learn({ paid: true });
-        else learn({ otherAmount: true, firstNotPaidAt: 0 });
+        else learn({ firstNotPaidAt: 0 });
         proved = true;
       } else if (finding.kind === 'not_paid') {
         if (!lateEnough(askedAt)) break;
@@ -263,7 +265,12 @@ export function judge(
     );
     return words;
   }) as [string | null, string | null];
-  const oracle: Oracle = { ...before, final };
+  const heardOf = (of: Of): Heard => {
+    const record = content.records[of];
+    const said = record?.state === 'awaiting' && standingIn(record).reason === 'amount_mismatch';
+    return said ? { ...before.heard[of], otherAmount: true } : before.heard[of];
+  };
+  const oracle: Oracle = { ...before, final, heard: [heardOf(0), heardOf(1)] };
   for (const of of [0, 1] as const) {
     const record = content.records[of];
     if (record === null) {
@@ -377,6 +384,8 @@ function judgeProof({ heard: all, submissions, final, rolledBack }: Oracle, of: 
   if (otp === 'accepted') demand(mine.accepted || mine.paid, INVARIANTS.proof, say('and nobody has said yes'));
   if (otp === 'rejected') demand(mine.rejected, INVARIANTS.proof, say('and nobody has said no'));
   if (final[of] === null) return;
+  const looked = !mine.otherAmount || mine.paid || mine.notPaid || rolledBack;
+  demand(looked, INVARIANTS.proof, say('and another amount was paid'));
   if (otp === 'not_submitted') {
     demand(!may(), INVARIANTS.proof, say('and it may have reached the provider'));
     // The words of the transaction are then those of the verification that owns it.

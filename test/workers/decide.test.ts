@@ -1260,11 +1260,23 @@ describe('amounts', () => {
     expect(verdict).toMatchObject({ details: { token: 't' } });
   });
 
-  test('that differs is not forgotten when its own worker hears late that the code was wrong', () => {
+  test.each([
+    ['that the code was wrong', rejected('wrong_code', 'pending')],
+    ['that the code was right', accepted('pending')],
+    ['that the payment failed', rejected('declined', 'failed')],
+    ['that it was not let in', refused()],
+    ['that it never left', notSent()],
+    ['that there was no key', { from: 'no_key' } as const],
+  ])('that differs is not forgotten when its own worker says late %s', (_what, late) => {
     const said = standing('unknown', 'unknown', { reason: 'amount_mismatch' });
     const now = awaiting(said, { amount: asked, needsReview: true });
-    const wrong = answer({ kind: 'rejected', reason: 'wrong_code', transaction: 'pending', providerCode: 'WRONG' });
-    expect(decide(wrong, now, MONEY)).toEqual({ do: 'note', againAt: null });
+    expect(decide(late, now, MONEY)).toEqual({ do: 'note', againAt: null });
+  });
+
+  test('that differs is settled by an answer that says the amount that was asked for', () => {
+    const said = standing('unknown', 'unknown', { reason: 'amount_mismatch' });
+    const now = awaiting(said, { amount: asked, needsReview: true });
+    expect(inWords(decide(accepted('succeeded', { amounts: [{ value: '100' }] }), now, MONEY))).toBe(success);
   });
 
   test('that differs again stays as it was said first', () => {
