@@ -22,7 +22,12 @@ const whole = (expected: string, minimum: number, maximum = Number.MAX_SAFE_INTE
 /** A longer time would make a timer of Node fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const count = whole('must be a positive integer', 1);
-const milliseconds = whole('must be a positive integer (milliseconds)', 1);
+const TEN_YEARS_MS = 315_360_000_000;
+const milliseconds = whole(
+  `must be a positive integer (milliseconds), at most ${TEN_YEARS_MS} (ten years)`,
+  1,
+  TEN_YEARS_MS,
+);
 const WEEK_MS = 604_800_000;
 const upToAWeek = whole(`must be 1 to ${WEEK_MS} (milliseconds; a week)`, 1, WEEK_MS).default(WEEK_MS);
 const timer = whole(
@@ -30,6 +35,11 @@ const timer = whole(
   1,
   LONGEST_TIMER_MS,
 );
+/** What can be listened at: a name, or an address of either kind. The text of a file is neither. */
+const listenAt = z
+  .string()
+  .regex(/^[A-Za-z0-9_.:%-]{1,255}$/, 'must be a host name or an address, such as 127.0.0.1')
+  .default('127.0.0.1');
 const port = whole('must be a port number: 0 to 65535, 0 takes any that is free', 0, 65_535);
 const rate = (max: number, perMs: number) =>
   z.strictObject({ max: count.default(max), perMs: milliseconds.default(perMs) }).prefault({});
@@ -379,14 +389,14 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
     embedded: z.strictObject({ dataDir: filePath.prefault('.data/redis') }).prefault({}),
     intake: z
       .strictObject({
-        host: z.string().min(1).default('127.0.0.1'),
+        host: listenAt,
         port: port.default(3000),
         tls: serverTls.exactOptional(),
       })
       .prefault({}),
     console: z
       .strictObject({
-        host: z.string().min(1).default('127.0.0.1'),
+        host: listenAt,
         port: port.default(3001),
         tls: serverTls.exactOptional(),
         users: z.array(consoleUser).default([]),
@@ -425,7 +435,7 @@ export function configSchema(adapters: Readonly<Record<string, Provider | undefi
           )
           .default('auto'),
         waitMs: timer.default(200),
-        lossWindowMs: whole('must be 0 or a positive integer (milliseconds)', 0).default(2000),
+        lossWindowMs: whole(`must be 0 to ${TEN_YEARS_MS} (milliseconds; ten years)`, 0, TEN_YEARS_MS).default(2000),
         recoverMs: timer.default(5000),
         retentionMs: milliseconds.default(259_200_000),
         failedJobsMs: upToAWeek,

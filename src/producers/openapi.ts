@@ -310,6 +310,7 @@ function headers(...names: readonly (keyof typeof HEADERS)[]): JsonSchema {
   return Object.fromEntries([...names, 'requestId' as const].map((name) => [called[name], HEADERS[name]]));
 }
 
+/** No two partitions become one name: a dash stays where no letter follows. */
 function pascal(name: string): string {
-  return name.replace(/(?:^|-)([a-z0-9])/g, (_, first: string) => first.toUpperCase());
+  return name.replace(/(?:^|-)([a-z])/g, (_, first: string) => first.toUpperCase());
 }

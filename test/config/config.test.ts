@@ -244,7 +244,7 @@ describe('a fault says its key, what was expected and what came', () => {
     [
       'a rate in words',
       partition({ rateLimit: { perMs: 'fast' } }),
-      `providers.acme.rateLimit.perMs: ${positive} (milliseconds), got "fast"`,
+      `providers.acme.rateLimit.perMs: ${positive} (milliseconds), at most 315360000000 (ten years), got "fast"`,
     ],
     ['half a time', partition({ timeoutMs: 1.5 }), `providers.acme.timeoutMs: ${timer}, got 1.5`],
     ['a time beyond timers', partition({ timeoutMs: 2 ** 31 }), `providers.acme.timeoutMs: ${timer}, got 2147483648`],
@@ -267,7 +267,7 @@ describe('a fault says its key, what was expected and what came', () => {
     [
       'never giving up',
       partition({ inquiry: { giveUpAfterMs: 0 } }),
-      `providers.acme.inquiry.giveUpAfterMs: ${positive} (milliseconds), got 0`,
+      `providers.acme.inquiry.giveUpAfterMs: ${positive} (milliseconds), at most 315360000000 (ten years), got 0`,
     ],
     [
       'half a client certificate',
@@ -359,6 +359,16 @@ describe('a fault says its key, what was expected and what came', () => {
       'an underscore in a partition',
       { providers: { acme_2: acme() } },
       /^providers\.acme_2: a partition is named by 1 to 40 of a-z/,
+    ],
+    ...['intake', 'console'].map((server): [string, unknown, string] => [
+      `the text of a file where ${server} listens`,
+      minimal({ [server]: { host: '{"canary":1}' } }),
+      `${server}.host: must be a host name or an address, such as 127.0.0.1, got text`,
+    ]),
+    [
+      'a time that no clock will see',
+      partition({ otpLifetimeMs: 315_360_000_001 }),
+      'providers.acme.otpLifetimeMs: must be a positive integer (milliseconds), at most 315360000000 (ten years), got 315360000001',
     ],
     [
       'a partition that would be a webhook',

@@ -22,6 +22,17 @@ test('the OpenAPI document of all providers has no fault', async () => {
   expect(await faultsOf(openApi(partitions, '1.0.0'))).toEqual([]);
 });
 
+test('partitions whose names differ by a dash are described apart', () => {
+  const [first] = partitions as [PartitionProfile];
+  const named = ['kenya-1', 'kenya1', 'ken-ya1', '1-kenya'].map((name) => ({ ...first, name }));
+  const bodies = (given: PartitionProfile[]): number => {
+    const { components } = openApi(given, '1.0.0') as { components: { schemas: object } };
+    return Object.keys(components.schemas).length;
+  };
+  const shared = bodies([]);
+  expect(bodies(named) - shared).toBe(4 * (bodies([first]) - shared));
+});
+
 test('the AsyncAPI document has no fault', async () => {
   expect(
     await faultsOf(
