@@ -1,4 +1,4 @@
-/** The form by which a person settles a verification with evidence, and what that does to money. */
+/** The form by which a person says with evidence what became of the money, and what that does. */
 import { EVIDENCE_LENGTH } from '../producers/evidence.ts';
 import type { VerificationRecord } from '../producers/record.ts';
 import { html, type Piece } from './html.ts';
@@ -19,8 +19,30 @@ export function confirmationOf(id: string): string {
   return id.slice(-6);
 }
 
+/** What the form says and does, where it settles; and of a final one, where it ends the review of two proofs that disagree. */
+const WORDS = {
+  settle: {
+    heading: 'Resolve with evidence',
+    meaning:
+      'The client is told at once, and it is final: no later proof, and nobody here, takes it back. The provider itself is told nothing.',
+    succeeded: 'The provider has the money. The client will hand out what was paid for.',
+    failed:
+      'No money has moved, and none will. The client may let the customer pay again: if this is wrong, they pay twice.',
+    button: 'Resolve for good',
+  },
+  endReview: {
+    heading: 'End the review with evidence',
+    meaning:
+      'Two proofs disagree. What the client was told stays as it was said, and the client is told nothing by this: tell them yourself what is true, and deliver or refund with them. This writes down what was found, and takes it off the list.',
+    succeeded: "The provider has the money, by the provider's own statement.",
+    failed: "No money has moved, by the provider's own statement.",
+    button: 'End the review',
+  },
+} as const;
+
 export function resolvePage(record: VerificationRecord, { as, evidence, faults }: ResolveForm): string {
-  const { id, partition, reference, amount, standing } = record;
+  const { id, partition, reference, amount, standing, state } = record;
+  const say = state === 'settled' ? WORDS.endReview : WORDS.settle;
   const { least, most } = EVIDENCE_LENGTH;
   const facts: [string, Piece][] = [
     ['Verification', html`<a class="id" href="/verifications/${id}">${id}</a>`],
@@ -36,14 +58,14 @@ export function resolvePage(record: VerificationRecord, { as, evidence, faults }
 <b>${name}</b><span class="hint">${hint}</span></label>`;
   return page({
     title: 'Resolve',
-    content: html`<h1>Resolve with evidence</h1>
-<p>The client is told at once, and it is final: no later proof, and nobody here, takes it back. The provider itself is told nothing.</p>
+    content: html`<h1>${say.heading}</h1>
+<p>${say.meaning}</p>
 <dl>
 ${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>\n`)}</dl>
 <form class="stack" method="post" action="/verifications/${id}/resolve">
 <fieldset><legend>What became of the money</legend>
-${choice('succeeded', 'Succeeded', 'The provider has the money. The client will hand out what was paid for.')}
-${choice('failed', 'Failed', 'No money has moved, and none will. The client may let the customer pay again: if this is wrong, they pay twice.')}
+${choice('succeeded', 'Succeeded', say.succeeded)}
+${choice('failed', 'Failed', say.failed)}
 ${fault('as', faults.as)}</fieldset>
 <label>Evidence
 <span class="hint">What proves it, for whoever asks later: a statement and its line, a case number. ${least} to ${most} characters.
@@ -55,7 +77,7 @@ ${fault('evidence', faults.evidence)}</label>
       faults.confirmation ? html` aria-invalid="true" aria-describedby="fault-confirmation"` : null
     }>
 ${fault('confirmation', faults.confirmation)}</label>
-<div class="actions"><button class="main">Resolve for good</button> <a class="button" href="/verifications/${id}">Leave it as it is</a></div>
+<div class="actions"><button class="main">${say.button}</button> <a class="button" href="/verifications/${id}">Leave it as it is</a></div>
 </form>`,
   });
 }

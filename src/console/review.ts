@@ -110,14 +110,14 @@ function row({ id, since, record }: Waiting, verbsOf: (record: VerificationRecor
   if (record === 'unreadable')
     return [storyLink(id), age, '', '', html`<span class="word bad">its record cannot be read</span>`, ''];
   const { partition, reference, amount } = record;
+  const verbs = verbsOf(record);
   return [
     html`${storyLink(id)}<span class="sub">reference <span class="id">${reference}</span></span>`,
     age,
     partition,
     amount === null ? 'not said' : html`<span class="amount">${amount.value} ${amount.currency}</span>`,
     html`${whyOf(record)}${providerSaid(record)}`,
-    verbActions(id, verbsOf(record)) ??
-      html`<span class="quiet">it is final: settle it outside, with the client</span>`,
+    verbActions(id, verbs) ?? html`<span class="quiet">${verbs.resolve}</span>`,
   ];
 }
 

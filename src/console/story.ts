@@ -34,7 +34,7 @@ export function storyPage({ record, verbs, jobs, now }: Story): string {
     content: html`<h1>${headlineOf(record)}</h1>
 <p class="id quiet">${id}</p>
 <p class="words">${badgesOf(record)}</p>
-${resolvedPanel(history)}
+${resolvedPanel(record)}
 ${awaitedPanel(record, verbs, now)}
 <h2>What is known</h2>
 <dl class="pairs">
@@ -79,12 +79,16 @@ function factsOf(record: VerificationRecord): [string, Piece][] {
   ];
 }
 
-function resolvedPanel(history: readonly HistoryEntry[]): Html | null {
+function resolvedPanel({ history, standing }: VerificationRecord): Html | null {
   const resolved = history.findLast(({ event }) => event === 'resolved');
   if (resolved === undefined) return null;
   return html`<section class="panel" aria-labelledby="resolved"><h2 id="resolved">Resolved by a person</h2>
 <p><b>${String(resolved.by ?? 'somebody')}</b> resolved it as <b>${String(resolved.as ?? '')}</b> at ${time(resolved.at)}, on this evidence:</p>
-<p>“${String(resolved.evidence ?? '')}”</p></section>`;
+<p>“${String(resolved.evidence ?? '')}”</p>${
+    resolved.as === standing?.transaction
+      ? null
+      : html`\n<p>What the client had been told before stays as it was said: ${words(standing?.transaction ?? null)}.</p>`
+  }</section>`;
 }
 
 function awaitedPanel(record: VerificationRecord, verbs: Verbs, now: number): Html | null {
@@ -93,7 +97,7 @@ function awaitedPanel(record: VerificationRecord, verbs: Verbs, now: number): Ht
   return html`<section class="panel" aria-labelledby="awaited"><h2 id="awaited">What is awaited</h2>
 <p>${withTimes(awaited, now)}.</p>
 ${verbActions(record.id, verbs)}
-${verbs.inquire !== null && verbs.resolve === null ? html`<p class="quiet small">It cannot be asked: ${verbs.inquire}.</p>` : null}</section>`;
+${record.state === 'awaiting' && verbs.inquire !== null && verbs.resolve === null ? html`<p class="quiet small">It cannot be asked: ${verbs.inquire}.</p>` : null}</section>`;
 }
 
 /** Only what can be done; a verification that is not to be touched shows none. */

@@ -23,7 +23,7 @@ export function awaitedNext(
       return needsReview ? person : 'a callback of the provider; after giveUpAfterMs a person';
     }
     case 'settled':
-      return needsReview ? 'a person: two proofs disagree' : null;
+      return needsReview ? `a person who has evidence, for two proofs disagree${how}` : null;
   }
   return state satisfies never;
 }

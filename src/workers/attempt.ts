@@ -186,7 +186,7 @@ export async function conclude(
   if (published !== null) deps.published(published);
   if (heard !== null) await deps.heard?.(heard);
   if (verdict === null) return { do: 'later', at: deps.journal.now() + RECOVERING_AGAIN_MS };
-  if (verdict.do === 'nothing' || verdict.do === 'contradict') return { do: 'finish' };
+  if (verdict.do === 'nothing' || verdict.do === 'contradict' || verdict.do === 'end_review') return { do: 'finish' };
   if (verdict.identifiers) await deps.remember?.(verdict.identifiers, record.reference);
   if (verdict.dropTokens) await deps.sessions.drop(verdict.dropTokens, tokens);
   if (verdict.slowDownMs)

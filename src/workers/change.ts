@@ -119,6 +119,7 @@ export function situationOf(
     inquiries: record.inquiries + (evidence.from === 'inquiry' ? 1 : 0),
     notPaidAt: record.notPaidAt,
     needsReview: record.needsReview,
+    resolvedAs: resolvedAs(record),
     isToBeAsked: record.nextInquiryAt > 0,
     attemptsRemaining: record.attemptsRemaining,
     hinted: record.hinted,
@@ -127,6 +128,11 @@ export function situationOf(
     contested,
     random,
   };
+}
+
+function resolvedAs({ history }: VerificationRecord): Situation['resolvedAs'] {
+  const as = history.findLast(({ event }) => event === 'resolved')?.as;
+  return as === 'succeeded' || as === 'failed' ? as : null;
 }
 
 export function eventOf(evidence: Evidence): string {
@@ -181,6 +187,7 @@ export function changeOf(
     reference: { set: {}, clear: [], refund: 0, release: false, forget: false, hold: false },
   };
   const told: Record<string, unknown> = { ...facts };
+  if (evidence.from === 'operator') told.as = evidence.as;
   // A worker that is away may hold the next numbers, from a history that was lost: none of them may fit again.
   if (evidence.from === 'rolled_back' || evidence.from === 'owner_dead') {
     change.set.revision = String(before.revision + REVISIONS_PASSED_OVER);
@@ -201,6 +208,9 @@ export function changeOf(
       change.clear = [];
       change.publish = before.needsReview ? '' : 'otp.verification.review';
       told.contradicts = verdict.was;
+      break;
+    case 'end_review':
+      change.clear = ['needsReview'];
       break;
     case 'note':
       change.clear = [];

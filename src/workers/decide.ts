@@ -62,7 +62,7 @@ export type Evidence =
   | { readonly from: 'callback'; readonly finding: Finding; readonly receivedAt: number }
   /** A person asks to ask now. */
   | { readonly from: 'nudge' }
-  /** A person settles it, with evidence that the history names. */
+  /** A person settles it, or has looked at two proofs that disagree; the evidence stands in the history. */
   | { readonly from: 'operator'; readonly as: 'succeeded' | 'failed' };
 
 export interface Policy {
@@ -89,6 +89,8 @@ export interface Situation {
   readonly inquiries: number;
   readonly notPaidAt: number;
   readonly needsReview: boolean;
+  /** What a person has said became of the money. */
+  readonly resolvedAs: 'succeeded' | 'failed' | null;
   /** An inquiry is scheduled that was not made yet. */
   readonly isToBeAsked: boolean;
   /** As last published. */
@@ -148,6 +150,8 @@ export type Verdict = Consequences &
     /** The record is final and this changes nothing; or the evidence is for a state that has passed. */
     | { readonly do: 'nothing' }
     | { readonly do: 'contradict'; readonly was: string; readonly now: string }
+    /** A person has looked at what contradicts: it waits for nobody any more, and what was said stays. */
+    | { readonly do: 'end_review' }
   );
 
 export function decide(evidence: Evidence, situation: Situation, policy: Policy): Verdict {
@@ -571,10 +575,12 @@ function nextInquiry(
  * be seen at once: after a `rejected` or a `not_submitted` no less than after a `failed`.
  */
 function afterFinal(evidence: Evidence, situation: Situation): Verdict {
+  if (evidence.from === 'operator') return { do: situation.needsReview ? 'end_review' : 'nothing' };
   const was = situation.standing?.transaction ?? 'none';
   const proved = moneyProvedBy(evidence, situation);
   if (proved === null || proved === was || was === 'none') return { do: 'nothing' };
   if (proved === 'failed' && was !== 'succeeded') return { do: 'nothing' };
+  if (proved === situation.resolvedAs) return { do: 'nothing' }; // a person knows, and has told the client
   return { do: 'contradict', was, now: proved };
 }
 

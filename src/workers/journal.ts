@@ -437,7 +437,7 @@ export class Journal {
 
   #tell(verdict: Verdict, before: VerificationRecord, evidence: Evidence): void {
     const { id, partition, operation, traceparent, attempts: attempt } = before;
-    if (verdict.do === 'nothing' || verdict.do === 'note') return;
+    if (verdict.do === 'nothing' || verdict.do === 'note' || verdict.do === 'end_review') return;
     if (verdict.do === 'contradict') {
       this.#events.emit('proof:contradicted', { id, partition, was: verdict.was, now: verdict.now });
       return;

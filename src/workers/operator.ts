@@ -1,7 +1,8 @@
 /**
  * What a person may do from outside the workers, by the command line or the console: ask the provider now, settle what no
- * machine can, hold a partition. Evidence goes the way of all evidence: decided by the policy, written to the revision it
- * was decided on. Nothing here can send a code, and nothing takes back what is final. All of it is audited.
+ * machine can, end the review of two proofs that disagree, hold a partition. Evidence goes the way of all evidence: decided
+ * by the policy, written to the revision it was decided on. Nothing here can send a code, and nothing takes back what is
+ * final. All of it is audited.
  */
 import { Queue } from '../bullmq.ts';
 import { asError, EventBus } from '../events.ts';
@@ -59,9 +60,10 @@ export class Operator {
 
   /** Why a person cannot do this to a verification as it stands; null when it can be done. */
   refusal(record: VerificationRecord, action: 'inquire' | 'resolve'): string | null {
-    const { state, partition, standing } = record;
+    const { state, partition, standing, needsReview } = record;
     const known = this.#partitions.get(partition);
     if (known === undefined) return `providers: ${partition} is not configured here`;
+    if (state === 'settled' && needsReview && action === 'resolve') return null;
     if (state === 'settled')
       return `it is final, ${standing?.otp} / ${standing?.transaction}, and that is never taken back`;
     if (state !== 'awaiting') return `it is ${state}, so there is nothing to prove yet`;

@@ -78,6 +78,30 @@ describe('resolving', () => {
     expect((await audit('cepta')).filter((entry) => entry.id === id)).toEqual([]);
   });
 
+  it('ends the review of two proofs that disagree: says that nobody is told, and what was said stays', async () => {
+    const id = await plant(world.redis, {
+      reference: 'TX-CONTRADICTED',
+      reviewSince: Date.now(),
+      fields: { state: 'settled', standing: '["rejected","failed","declined","new_transaction","51",null]' },
+    });
+    expect(await (await world.get(`/verifications/${id}`)).text()).toContain('two proofs disagree');
+    const page = await (await world.get(`/verifications/${id}/resolve`)).text();
+    expect(page).toContain('the client is told nothing by this');
+    expect(page).not.toContain('The client is told at once');
+
+    expect((await world.post(`/verifications/${id}/resolve`, form(id))).status).toBe(303);
+    const record = await read(id);
+    expect(record).toMatchObject({ needsReview: false, sequence: 1, standing: { transaction: 'failed' } });
+    expect(record.history.at(-1)).toMatchObject({ event: 'resolved', as: 'succeeded', by: USER.name });
+    expect(await world.redis.zscore(partitionKeys('cepta').review, id)).toBeNull();
+    expect((await audit('cepta')).filter((entry) => entry.id === id)).toMatchObject([{ verdict: 'end_review' }]);
+    const story = await (await world.get(`/verifications/${id}`)).text();
+    expect(story).toContain('What the client had been told before stays as it was said: failed.');
+
+    expect((await world.post(`/verifications/${id}/resolve`, form(id, { as: 'failed' }))).status).toBe(409);
+    expect((await audit('cepta')).filter((entry) => entry.id === id)).toHaveLength(1);
+  });
+
   it('has nothing to prove while the code is on its way', async () => {
     const id = await plant(world.redis, { reference: 'TX-SENDING', fields: { state: 'sending' } });
     const answer = await world.post(`/verifications/${id}/resolve`, form(id));

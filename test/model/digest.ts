@@ -109,6 +109,7 @@ function verificationOf(state: State, of: Of): unknown {
       .map((one) => JSON.stringify(ofUndelivered(state, one)))
       .sort(),
     oracle.contradicted[of],
+    oracle.heard[of].resolvedAs,
     !isSettled(state, of) && lastEventOf(record) === 'set_aside',
     isSettled(state, of) ? null : [heard, ago(state, firstNotPaidAt)],
     isOver(state) ? null : submissionsOf(state, of),

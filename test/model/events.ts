@@ -148,10 +148,11 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
       const early = record.state !== 'settled' && clock <= Number(record.inFlightUntil ?? 0);
       if (as === 'not_paid' && early && alphabet.time) events.push({ do: 'callback', of, as, late: true });
     }
-    if (record.state !== 'awaiting') continue;
-    if (alphabet.resolve) {
+    const isInReview = record.state === 'settled' && record.needsReview === '1';
+    if (alphabet.resolve && (record.state === 'awaiting' || isInReview)) {
       events.push({ do: 'resolve', of, as: 'succeeded' }, { do: 'resolve', of, as: 'failed' });
     }
+    if (record.state !== 'awaiting') continue;
     const askAt = Math.max(clock, Number(record.nextInquiryAt ?? 0));
     if (Number(record.nextInquiryAt ?? 0) === 0) continue;
     for (const as of alphabet.findings) {

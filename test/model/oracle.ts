@@ -44,6 +44,8 @@ interface Heard {
   readonly notPaid: boolean;
   readonly accepted: boolean;
   readonly rejected: boolean;
+  /** What a person has said became of the money. */
+  readonly resolvedAs: 'succeeded' | 'failed' | null;
   /** When a first inquiry, put late enough, said that nothing was paid; 0 when none has. */
   readonly firstNotPaidAt: number;
 }
@@ -54,7 +56,7 @@ export interface Oracle {
   readonly heard: readonly [Heard, Heard];
   /** The words of the final result, as first seen. */
   readonly final: readonly [string | null, string | null];
-  /** Paid was proved after another final word. */
+  /** Paid was proved after another final word, and no person has looked since. */
   readonly contradicted: readonly [boolean, boolean];
   /** Redis was put back to an older state: what was said and counted before may be forgotten, what was sent may not. */
   readonly rolledBack: boolean;
@@ -66,6 +68,7 @@ const NOTHING: Heard = {
   notPaid: false,
   accepted: false,
   rejected: false,
+  resolvedAs: null,
   firstNotPaidAt: 0,
 };
 
@@ -228,18 +231,23 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
       break;
     }
     case 'operator':
-      learn(evidence.as === 'succeeded' ? { paid: true } : { notPaid: true });
+      // Of what is final and waits for nobody a person is asked nothing.
+      if (final !== null && !oracle.contradicted[of]) break;
+      learn({ resolvedAs: evidence.as, ...(evidence.as === 'succeeded' ? { paid: true } : { notPaid: true }) });
       break;
     default:
   }
   const others = oracle.heard[1 - of] as Heard;
   const said = final?.split(' ')[1];
-  const cried = proved && said !== undefined && said !== 'succeeded' && said !== 'none';
+  const isNews = said !== undefined && said !== 'succeeded' && said !== 'none' && mine.resolvedAs !== 'succeeded';
+  const isSeen = evidence.from === 'operator';
+  const contradicted = (other: Of): boolean =>
+    other === of ? (oracle.contradicted[of] && !isSeen) || (proved && isNews) : oracle.contradicted[other];
   return {
     ...oracle,
     submissions,
     heard: of === 0 ? [mine, others] : [others, mine],
-    contradicted: [oracle.contradicted[0] || (cried && of === 0), oracle.contradicted[1] || (cried && of === 1)],
+    contradicted: [contradicted(0), contradicted(1)],
   };
 }
 

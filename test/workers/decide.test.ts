@@ -49,6 +49,7 @@ const situation = (state: Situation['state'], given: Partial<Situation> = {}): S
   inquiries: 0,
   notPaidAt: 0,
   needsReview: false,
+  resolvedAs: null,
   attemptsRemaining: state === 'awaiting' ? 2 : null,
   hinted: false,
   isToBeAsked: false,
@@ -121,6 +122,8 @@ function inWords(verdict: Verdict): string {
       return 'nothing';
     case 'contradict':
       return `contradict: was ${verdict.was}, now ${verdict.now}`;
+    case 'end_review':
+      return 'end the review';
     case 'note':
       return verdict.againAt === null ? 'note' : `note, again in ${verdict.againAt - NOW}`;
     case 'retry':
@@ -1377,6 +1380,27 @@ describe('a final record', () => {
       settled(succeeded),
       MONEY,
       'nothing',
+    ],
+    [
+      'that is in review leaves it when a person has looked, and stays as it was said',
+      { from: 'operator', as: 'succeeded' },
+      settled(failed, { needsReview: true }),
+      MONEY,
+      'end the review',
+    ],
+    [
+      'that a person has looked at is not cried out for what that person has said',
+      found(paid()),
+      settled(failed, { resolvedAs: 'succeeded' }),
+      MONEY,
+      'nothing',
+    ],
+    [
+      'that a person has called failed is cried out when it was paid after all',
+      found(paid()),
+      settled(failed, { resolvedAs: 'failed' }),
+      MONEY,
+      alarm,
     ],
     ['that succeeded hears of it again', found(paid()), settled(succeeded), MONEY, 'nothing'],
     ['that failed hears of it again', found(NOT_PAID), settled(failed), MONEY, 'nothing'],

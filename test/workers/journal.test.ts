@@ -630,6 +630,28 @@ describe('what is decided', () => {
     expect(cried).toEqual([1, 2].map(() => ({ id, partition: 'cepta', was: 'failed', now: 'succeeded' })));
   });
 
+  test("that contradicts the end waits until a person has looked, and is no news to that person's word", async () => {
+    const journal = journalOf({ redis });
+    const declined = answer({ kind: 'rejected', reason: 'declined', transaction: 'failed', providerCode: '51' });
+    const id = await submitted(journal, declined);
+    const paid = async () => await apply(journal, await read(journal, id), found('paid', journal.now()));
+    await paid();
+    expect(await redis.zscore(keys.review, id)).not.toBeNull();
+    const kept = await redis.pttl(keys.record(id));
+
+    const looked = await apply(journal, await read(journal, id), { from: 'operator', as: 'succeeded' });
+    expect(looked).toMatchObject({ verdict: { do: 'end_review' }, published: null });
+    expect(await redis.zscore(keys.review, id)).toBeNull();
+    const record = await read(journal, id);
+    expect(record).toMatchObject({ needsReview: false, sequence: 2, standing: { transaction: 'failed' } });
+    expect(record.history.at(-1)).toMatchObject({ event: 'resolved', as: 'succeeded' });
+    expect(await redis.pttl(keys.record(id))).toBeLessThanOrEqual(kept);
+    expect(await paid()).toMatchObject({ verdict: { do: 'nothing' } });
+
+    await apply(journal, await read(journal, id), { from: 'operator', as: 'failed' });
+    expect((await read(journal, id)).revision).toBe(record.revision);
+  });
+
   test('of a record whose retention is over is nothing', async () => {
     const id = await seed(redis);
     const record = await begin(journalOf({ redis }), id);

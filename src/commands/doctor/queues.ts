@@ -130,7 +130,7 @@ function reviewFinding(name: string, count: number, ids: readonly string[]): Fin
   return warning(
     `review.${name}`,
     `${counted(count, 'verification waits', 'verifications wait')} for a person: ${ids.join(', ')}${count > ids.length ? ', …' : ''}`,
-    'otp show ID tells its story; otp resolve ID settles it on evidence',
+    'otp show ID tells its story; otp resolve ID ends it on evidence',
   );
 }
 
