@@ -4,21 +4,30 @@
 -- KEYS: 1 due set, 2 outbox, 3 awaiting set, 4 review set, 5 epoch, 6 breaker, 7 last outcomes, 8.. of each: its record,
 --       its transaction (reference), and until when what was asked of the provider is slowed
 -- ARGV: 1 who forwards the results by himself, 2 how many last outcomes are kept, 3 for how many ms,
---       4 the changes, as JSON: the Application of change.ts, 5.. of each: the record to publish, as JSON, or ''
+--       4 the changes, as JSON: the Application of change.ts, 5 the server that this worker has told all it knows, or '',
+--       6.. of each: the record to publish, as JSON, or ''
 -- Returns for each { 1, now, outbox entry or '' } and, where an attempt failed or was on trial, { breaker, last outcomes,
---   1 if on trial }; or when the record has moved on { 0, now, record }, or while the journal is recovering { 2, now }
-local OWN_KEYS, OWN_ARGS = 8, 5
+--   1 if on trial }; or when the record has moved on { 0, now, record }, or when the fence keeps it out { 2, now }
+local OWN_KEYS, OWN_ARGS = 8, 6
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Another server than the one this journal was last whole on may have lost what a change believes: see beat.lua.
-local recovering = nil
+local server, recovering = nil, nil
 local function isRecovering()
-  if recovering == nil then
-    local server = currentServer()
+  if server == nil then
+    server = currentServer()
     recovering = (redis.call('HGET', KEYS[5], 'server') or server) ~= server
   end
   return recovering
+end
+
+-- For an attempt that may be followed by another: a worker of which nobody hears may have begun that one already, where this
+-- server does not know it. Whoever recovers the journal looks for it from `recoverUntil` on, among what is queued then.
+local function isTooLate()
+  if not isRecovering() then return ARGV[5] ~= '' and ARGV[5] ~= server end
+  local epoch = redis.call('HMGET', KEYS[5], 'recovering', 'recoverUntil')
+  return epoch[1] == server and now >= tonumber(epoch[2])
 end
 
 -- What nobody holds ends in time, also where a code sent anew had it forgotten and a change has made it again. But what was
@@ -110,7 +119,7 @@ local answers = each(#changes, function(index)
     local current = hashAt(record)
     return { 0, now, current }
   end
-  if change.fenced and isRecovering() then return { 2, now } end
+  if change.fence == 'whole' and isRecovering() or change.fence == 'in_time' and isTooLate() then return { 2, now } end
 
   local set = { 'updatedAt', string.format('%.0f', now), 'history', (found[2] or '') .. change.history }
   addFields(set, change.set)

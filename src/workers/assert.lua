@@ -1,6 +1,6 @@
 -- Writes back an attempt that the record does not know, because the server lost it: what was begun is never forgotten.
 -- KEYS: 1 record, 2 due set, 3 transaction (reference)
--- ARGV: 1 verification id, 2 due at, 3 '1' when the attempt has ended, else '0',
+-- ARGV: 1 verification id, 2 due at, 3 'under way', 'unresolved' (it has ended, and what became of it is not known) or 'over',
 --   4.. the record as it was handed out by begin: field, value, field, value …
 -- Returns { 1 when the server had lost the attempt, else 0; what it says of it: '' (no record), 'queued', 'sending',
 --   'awaiting', 'settled', or 'overtaken' when another attempt is under way }
@@ -29,12 +29,19 @@ else
 end
 if mine.codePrint ~= '' then
   local used = math.max(tonumber(redis.call('HGET', KEYS[3], 'used') or '0'), tonumber(mine.used))
-  redis.call('HSET', KEYS[3], 'used', used)
-  -- One that has ended takes neither the transaction nor the code from another attempt that may have followed it.
-  local set = ARGV[3] == '1' and 'HSETNX' or 'HSET'
+  redis.call('HSET', KEYS[3], 'used', used, 'writtenBack', '1')
+  -- One that has ended takes the code from no other attempt that may have followed it; one that is over not the transaction.
+  local set = ARGV[3] == 'under way' and 'HSET' or 'HSETNX'
   redis.call(set, KEYS[3], 'code:' .. mine.codePrint, ARGV[1])
-  if ARGV[3] == '0' or not redis.call('HGET', KEYS[3], 'holder') then
+  local holder = redis.call('HGET', KEYS[3], 'holder')
+  if ARGV[3] ~= 'over' or not holder then
     redis.call('HSET', KEYS[3], 'holder', ARGV[1], 'last', ARGV[1])
+    -- Whoever held it may be on its way or unresolved as well: it is next. And who holds it is not next.
+    local heirs = holder and holder ~= ARGV[1] and { holder } or {}
+    for heir in string.gmatch(redis.call('HGET', KEYS[3], 'next') or '', '%S+') do
+      if heir ~= ARGV[1] then heirs[#heirs + 1] = heir end
+    end
+    if #heirs > 0 then redis.call('HSET', KEYS[3], 'next', table.concat(heirs, ' ')) else redis.call('HDEL', KEYS[3], 'next') end
   end
   redis.call('PERSIST', KEYS[3])
 end

@@ -33,7 +33,8 @@ const SETTLE_AGAIN_MS = 200;
 /** What the queue must do next. `at` in Unix ms by the clock of Redis. */
 export type Next =
   | { readonly do: 'finish' }
-  | { readonly do: 'later'; readonly at: number }
+  /** `unwritten`: what became known could not be written, because the journal is recovering. */
+  | { readonly do: 'later'; readonly at: number; readonly unwritten?: true }
   | { readonly do: 'inquire'; readonly at: number };
 
 export interface AttemptDependencies {
@@ -151,7 +152,7 @@ export async function inquire(
 
 /**
  * The call was made, so what became of it must be written: a Redis that refuses the write (out of memory, read-only after
- * a failover) is asked again until the attempt counts as unknown anyway.
+ * a failover), or whose journal is recovering, is asked again until the attempt counts as unknown anyway.
  */
 async function concludeSurely(
   record: VerificationRecord,
@@ -162,12 +163,13 @@ async function concludeSurely(
 ): Promise<Next> {
   for (;;) {
     try {
-      return await conclude(record, evidence, facts, tokens, deps);
+      const next = await conclude(record, evidence, facts, tokens, deps);
+      if (next.do !== 'later' || !next.unwritten || deps.journal.now() > record.inFlightUntil) return next;
     } catch (error) {
       deps.events.emit('machinery:failed', { where: `settling ${record.id}`, error: asError(error) });
       if (deps.journal.now() > record.inFlightUntil) throw error;
-      await new Promise((resolve) => setTimeout(resolve, SETTLE_AGAIN_MS));
     }
+    await new Promise((resolve) => setTimeout(resolve, SETTLE_AGAIN_MS));
   }
 }
 
@@ -185,7 +187,7 @@ export async function conclude(
   const { verdict, published, heard } = await deps.journal.apply(record, evidence, facts, deps.sealDetails);
   if (published !== null) deps.published(published);
   if (heard !== null) await deps.heard?.(heard);
-  if (verdict === null) return { do: 'later', at: deps.journal.now() + RECOVERING_AGAIN_MS };
+  if (verdict === null) return { do: 'later', at: deps.journal.now() + RECOVERING_AGAIN_MS, unwritten: true };
   if (verdict.do === 'nothing' || verdict.do === 'contradict' || verdict.do === 'end_review') return { do: 'finish' };
   if (verdict.identifiers) await deps.remember?.(verdict.identifiers, record.reference);
   if (verdict.dropTokens) await deps.sessions.drop(verdict.dropTokens, tokens);

@@ -44,8 +44,12 @@ export interface Change {
   /** Type of the result to publish, or ''. */
   publish: string;
   retentionMs: number;
-  /** Believes that nothing was sent: holds only while the journal is known to be whole. */
-  fenced: boolean;
+  /**
+   * Whether it believes that nothing was sent. Of what is queued that holds only while the journal is `whole`. That an
+   * attempt may be followed by another holds on another server only if it is said `in_time`: before the journal is looked
+   * through for what was lost, or by a worker that has told that server all it knows.
+   */
+  fence: 'none' | 'whole' | 'in_time';
   history: string;
   /** What this says of the provider, for its breaker; '' for nothing. */
   health: Health | '';
@@ -164,6 +168,11 @@ export function eventOf(evidence: Evidence): string {
   return evidence satisfies never;
 }
 
+function fenceOf({ do: kind }: Verdict, { state }: VerificationRecord, { from }: Evidence): Change['fence'] {
+  if (state === 'queued') return from === 'rolled_back' ? 'none' : 'whole';
+  return kind === 'retry' ? 'in_time' : 'none';
+}
+
 export function changeOf(
   verdict: Exclude<Verdict, { do: 'nothing' }>,
   before: VerificationRecord,
@@ -180,7 +189,7 @@ export function changeOf(
     dueAt: 'none',
     publish: '',
     retentionMs,
-    fenced: before.state === 'queued' && evidence.from !== 'rolled_back',
+    fence: fenceOf(verdict, before, evidence),
     history: '',
     health: breaker?.enabled ? (healthOf(evidence, statusIn(facts)) ?? '') : '',
     slowDownMs: 'slowDownMs' in verdict ? Math.ceil(verdict.slowDownMs ?? 0) : 0,
@@ -315,7 +324,7 @@ export interface Application {
   readonly id: string;
   /** Of the record that it was decided on. */
   readonly version: string;
-  readonly fenced: boolean;
+  readonly fence: Change['fence'];
   readonly set: Readonly<Record<string, string>>;
   readonly clear: readonly string[];
   /** A line. */
@@ -339,13 +348,13 @@ export interface Application {
 }
 
 export function applicationOf(change: Change, before: VerificationRecord): Application {
-  const { set, clear, reference, dueAt, fenced, history, health, publish, retentionMs, slowDownMs } = change;
+  const { set, clear, reference, dueAt, fence, history, health, publish, retentionMs, slowDownMs } = change;
   const state = set.state ?? before.state;
   const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
   return {
     id: before.id,
     version: versionOf(before),
-    ...{ fenced, set, clear, history, health, publish, dueAt, retentionMs, slowDownMs },
+    ...{ fence, set, clear, history, health, publish, dueAt, retentionMs, slowDownMs },
     ends: set.state === 'settled',
     deadline: before.expiresAt,
     awaiting:

@@ -300,22 +300,20 @@ export class Journal {
 
   /**
    * False where begin would have refused this one since before anything was lost: what a server still knows is the
-   * beginning of what happened, and a transaction that was proved, or a budget that was spent, stays so.
+   * beginning of what happened, and a transaction that was proved, or a budget that nobody can give back any more, stays so.
+   * What was written back since then is the end of what happened: before it this one may have had its turn.
    */
   async couldHaveBegun({ reference, codePrint, id }: VerificationRecord): Promise<boolean> {
     if (codePrint === '') return true;
-    const [transaction, used, left, code] = await this.#redis.hmget(
+    const [transaction, used, left, code, holder, writtenBack] = await this.#redis.hmget(
       this.keys.transaction(reference),
-      ...['transaction', 'used', 'left', `code:${codePrint}`],
+      ...['transaction', 'used', 'left', `code:${codePrint}`, 'holder', 'writtenBack'],
     );
     const sameCode = code ? codeUseIn(code) : null;
-    return !(
-      transaction === 'succeeded' ||
-      transaction === 'failed' ||
-      Number(used ?? 0) >= this.#settings.policy.maxAttempts ||
-      left === '0' ||
-      (sameCode !== null && sameCode.id !== id && sameCode.outcome !== null)
-    );
+    if (sameCode !== null && sameCode.id !== id && sameCode.outcome !== null) return false;
+    if (writtenBack) return true;
+    const isSpent = left === '0' || (!holder && Number(used ?? 0) >= this.#settings.policy.maxAttempts);
+    return transaction !== 'succeeded' && transaction !== 'failed' && !isSpent;
   }
 
   /** See Situation: asked only where it is not known what became of the code, and proof of money may have come. */
@@ -414,6 +412,7 @@ export class Journal {
         OUTCOMES_KEPT,
         this.#settings.breaker?.windowMs ?? 1,
         jsonFor(all.map(({ application }) => application)),
+        this.witness.toldServer ?? '',
         ...all.map(({ snapshot }) => (snapshot === null ? '' : JSON.stringify(snapshot))),
       ],
     );

@@ -186,12 +186,14 @@ export class Witness {
   }
 
   /** The beginning of one attempt, where the server has lost it. */
-  async writeBack(id: string, { fields, settledAt }: Known): Promise<Found> {
+  async writeBack(id: string, { fields, settledAt, verdict }: Known): Promise<Found> {
     const reference = fields.reference ?? '';
+    const isOver = verdict === 'settle' || verdict === 'retry';
+    const stage = settledAt === null ? 'under way' : isOver ? 'over' : 'unresolved';
     const [wasLost, is] = (await assertScript.run(
       this.#redis,
       [this.#keys.record(id), this.#keys.due, this.#keys.transaction(reference)],
-      [id, String(this.now() + HEARTBEAT_LIFE_MS), settledAt === null ? '0' : '1', ...Object.entries(fields).flat()],
+      [id, String(this.now() + HEARTBEAT_LIFE_MS), stage, ...Object.entries(fields).flat()],
     )) as [number, Found['is']];
     return { wasLost: wasLost === 1, is };
   }

@@ -154,7 +154,7 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
     }
     if (record.state !== 'awaiting') continue;
     const askAt = Math.max(clock, Number(record.nextInquiryAt ?? 0));
-    if (Number(record.nextInquiryAt ?? 0) === 0) continue;
+    if (Number(record.nextInquiryAt ?? 0) === 0 || recovering) continue;
     for (const as of alphabet.findings) {
       events.push({ do: 'inquiry', of, as });
       const matters = as === 'not_paid' || as === 'untouched';

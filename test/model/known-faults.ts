@@ -3,7 +3,7 @@
  * so that it finds the next; `known-faults.test.ts` follows every trace, and tells when one is mended.
  */
 import type { Event } from './events.ts';
-import { callback, everything, rollback } from './models.ts';
+import { callback, everything, everythingRolledBack, rollback } from './models.ts';
 import { INVARIANTS, type Violation } from './oracle.ts';
 import type { Model } from './step.ts';
 
@@ -84,6 +84,68 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
       { do: 'answer', of: 1, attempt: 1, as: 'wrong' },
     ],
     is: ({ invariant, message }) => invariant === INVARIANTS.holder && message.includes('while a suspect is in hand'),
+  },
+  {
+    says: 'after a rollback, who writes back an attempt on its way takes the transaction from one that is unresolved',
+    mended: true,
+    model: rollback('other'),
+    trace: [
+      { do: 'begin', worker: 0, of: 1 },
+      { do: 'stall', worker: 0 },
+      { do: 'rollback' },
+      { do: 'begin', worker: 1, of: 0 },
+      { do: 'recover' },
+      { do: 'answer', of: 1, attempt: 1, as: 'not_sent' },
+    ],
+    is: ({ invariant, message }) => invariant === INVARIANTS.holder && message.includes('while a suspect is in hand'),
+  },
+  {
+    says: 'after a rollback, a budget that was written back hides that another code was sent before',
+    mended: true,
+    model: rollback('other'),
+    trace: [
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'answer', of: 0, attempt: 1, as: 'wrong' },
+      { do: 'wait' },
+      { do: 'begin', worker: 1, of: 1 },
+      { do: 'rollback' },
+      { do: 'recover' },
+    ],
+    is: ({ invariant, message }) => invariant === INVARIANTS.remembered && message.includes('after a rollback'),
+  },
+  {
+    says: 'after a rollback, an attempt whose answer was lost does not hold its transaction beside one that was refused',
+    mended: true,
+    model: rollback('other'),
+    trace: [
+      { do: 'wait' },
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'answer', of: 0, attempt: 1, as: 'wrong' },
+      { do: 'begin', worker: 0, of: 1 },
+      { do: 'answer', of: 1, attempt: 1, as: 'lost' },
+      { do: 'rollback' },
+      { do: 'recover' },
+    ],
+    is: ({ invariant, message }) => invariant === INVARIANTS.holder && message.includes('after a rollback'),
+  },
+  {
+    says: 'after a rollback, who comes back late gives an attempt back to the queue that another worker has begun anew',
+    mended: true,
+    model: everythingRolledBack(),
+    trace: [
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'stall', worker: 0 },
+      { do: 'save' },
+      { do: 'answer', of: 0, attempt: 1, as: 'refused' },
+      { do: 'begin', worker: 1, of: 0 },
+      { do: 'crash', worker: 1 },
+      { do: 'rollback' },
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'recover' },
+      { do: 'beat', worker: 0 },
+      { do: 'sweep', worker: 0 },
+    ],
+    is: ({ invariant, message }) => invariant === INVARIANTS.proof && message.includes('it may have reached'),
   },
   {
     says: 'after a payment of another amount an inquiry that knows of none frees a code that was accepted',

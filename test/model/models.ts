@@ -100,6 +100,12 @@ export const rollback = (second: 'same' | 'other'): Model => ({
   alphabet: { ...QUIET, answers: ['wrong', 'lost', 'not_sent'], seconds: [second], time: false, rollback: true },
 });
 
+/** Redis comes back as another server, in the middle of everything else. */
+export const everythingRolledBack = (): Model => {
+  const { world, alphabet } = everything('inquiry');
+  return { world, alphabet: { ...alphabet, rollback: true, split: false, again: false, breaker: false } };
+};
+
 /** Everything there is, for random runs. */
 export const everything = (world: keyof typeof worlds): Model => ({
   world: worlds[world],

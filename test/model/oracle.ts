@@ -210,7 +210,9 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
         else if (askedAt >= mine.firstNotPaidAt + Math.min(...world.delaysMs) - 100) learn({ notPaid: true });
       } else if (finding.kind !== 'nothing') {
         learn({ firstNotPaidAt: 0 });
-        const believed = final === null && !mine.accepted && !mine.otherAmount && lateEnough(askedAt);
+        // What had been heard before Redis lost it is known to nobody.
+        const isDoubted = (mine.accepted || mine.otherAmount) && !oracle.rolledBack;
+        const believed = final === null && !isDoubted && lateEnough(askedAt);
         if (finding.kind === 'untouched' && believed) {
           submissions = submissions.map((one) =>
             one === latest && (one.fate === 'open' || one.fate === 'reached')

@@ -5,7 +5,7 @@ import { type Event, eventsAt, told } from './events.ts';
 import { reportOf, withLanes } from './explore.ts';
 import { isKnown } from './known-faults.ts';
 import type { Lane } from './lane.ts';
-import { everything } from './models.ts';
+import { everything, everythingRolledBack } from './models.ts';
 import { Violation } from './oracle.ts';
 import type { State } from './state.ts';
 import { begin, type Model, stepOf } from './step.ts';
@@ -66,7 +66,12 @@ async function endOf(life: Life, { lane, model }: Reality): Promise<void> {
     if (!waiting) return;
     const of = life.state.content.records.indexOf(waiting) as 0 | 1;
     const asked = waiting.state === 'awaiting' && Number(waiting.nextInquiryAt ?? 0) > 0;
-    const event: Event = asked ? { do: 'inquiry', of, as: 'nothing' } : { do: 'sweep', worker: 0 };
+    const recovering = life.state.rollback?.recovering === true;
+    const event: Event = recovering
+      ? { do: 'recover' }
+      : asked
+        ? { do: 'inquiry', of, as: 'nothing' }
+        : { do: 'sweep', worker: 0 };
     await happen(life, { lane, model: { ...model, alphabet: { ...model.alphabet, split: false } } }, event);
     if (life.over) return;
   }
@@ -76,10 +81,14 @@ async function endOf(life: Life, { lane, model }: Reality): Promise<void> {
 /** On a machine that has nothing else to do all of them are lived in less. */
 const LIVES_FOR_MS = 4_500;
 
-test.each(['inquiry', 'callback', 'noMoney'] as const)(
+test.each([
+  ['inquiry', everything('inquiry')],
+  ['callback', everything('callback')],
+  ['noMoney', everything('noMoney')],
+  ['inquiry, and Redis loses its last writes', everythingRolledBack()],
+] as const)(
   'every rule holds in long lives at random, and each comes to an end: %s',
-  async (world) => {
-    const model = everything(world);
+  async (world, model) => {
     let steps = 0;
     const until = Date.now() + LIVES_FOR_MS;
     await withLanes(undefined, 1, async ([lane]) => {

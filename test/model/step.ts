@@ -67,7 +67,7 @@ class ModelWitness extends Witness {
     if (this.#lane.seam.rehearsed !== null) return beat;
     // The last of several beats on one server says it all.
     const last = this.memory.at(-1);
-    const said = (reply: unknown): unknown => [(reply as unknown[])[0], (reply as unknown[]).at(-1)].join();
+    const said = (reply: unknown): unknown => [(reply as unknown[])[0], (reply as unknown[]).at(-2)].join();
     if (last?.do === 'beat' && said(last.replies[0]) === said(this.#lane.seam.replies[from])) this.memory.pop();
     this.note(from, { do: 'beat' });
     return beat;
@@ -313,6 +313,7 @@ class Step {
       }
       case 'no_token': {
         const record = await this.#read(event.of);
+        if (record.state !== 'queued') return; // as attempt.ts: what is further on is left alone
         const evidence: Evidence = { from: 'not_sent', code: 'NO_TOKEN', remediable: true };
         return await this.#have(this.#awake(), event.of, record, evidence);
       }

@@ -563,6 +563,23 @@ describe.concurrent('a worker of which nothing is heard', SLOWLY, () => {
     expect(record).toMatchObject({ state: 'awaiting', standing: { otp: 'unknown' }, sealedCode: null });
   });
 
+  test('may have begun what another one, back too late, would have given back to the queue', async () => {
+    await using world = await World.start();
+    const [lives, late, gone] = [world.worker(), world.worker(), world.worker()];
+    await open(lives, late, gone);
+    const id = await accept(world);
+    const first = await begin(late, id);
+    const before = position(world.server);
+    await apply(late, first, NOT_SENT);
+    await world.redis.hset(keys.record(id), 'notBefore', 1);
+    await begin(gone, id); // and its code is on its way
+    await loseWrites(world.server, before);
+    await open(lives);
+    await open(late);
+    expect(await world.record(id)).toMatchObject({ state: 'sending', attempts: 1 });
+    expect(await lives.journal.begin(id)).toMatchObject({ is: 'in_flight' });
+  });
+
   test('has begun nothing that could be lost, where every write was on the disk before it was answered', async () => {
     await using world = await World.start();
     const [gone, heir] = [world.worker({ lossWindowMs: 0 }), world.worker({ lossWindowMs: 0 })];
