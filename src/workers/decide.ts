@@ -331,6 +331,8 @@ function onFinding(
   policy: Policy,
 ): Verdict {
   const lateEnough = askedAt > situation.inFlightUntil;
+  // Where another amount was paid, "not paid" is one word against another: a person is asked to look.
+  const isDisputed = standing.reason === 'amount_mismatch';
   switch (finding.kind) {
     case 'paid':
       if (amountAgrees(situation.amount, finding.amounts)) return paid(finding, situation);
@@ -341,15 +343,14 @@ function onFinding(
         finding.details ? { details: finding.details } : {},
       );
     case 'not_paid':
-      if (!lateEnough) return askAgain(standing, situation, policy);
+      if (!lateEnough || isDisputed) return askAgain(standing, situation, policy);
       if (situation.notPaidAt === 0) return { ...askAgain(standing, situation, policy), proof: 'not_paid_once' };
       // Two questions put at the same time, or the second one out of turn, are one proof.
       if (askedAt < situation.notPaidAt + spacingMs(situation, policy)) return askAgain(standing, situation, policy);
       return notPaid(finding.providerCode, standing);
     case 'untouched':
-      // Asked too early, or after an explicit yes, it proves nothing: the provider may not have got round to it. And
-      // where another amount was paid, a person is asked to look.
-      if (!lateEnough || standing.otp !== 'unknown' || standing.reason === 'amount_mismatch')
+      // Asked too early, or after an explicit yes, it proves nothing: the provider may not have got round to it.
+      if (!lateEnough || standing.otp !== 'unknown' || isDisputed)
         return { ...askAgain(standing, situation, policy), proof: 'none' };
       return {
         do: 'settle',
@@ -395,6 +396,7 @@ function onCallback(
   if (situation.amount === null || amounts.length === 0) return review(standing, situation, policy);
   if (!amountAgrees(situation.amount, amounts)) return amountMismatch(finding.providerCode, situation, policy, {});
   if (finding.kind === 'paid') return paid(finding, situation);
+  if (standing.reason === 'amount_mismatch') return { do: 'note', againAt: null };
   if (receivedAt <= situation.inFlightUntil) return { do: 'note', againAt: situation.inFlightUntil + 1 };
   return notPaid(finding.providerCode, standing);
 }

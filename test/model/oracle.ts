@@ -188,7 +188,7 @@ export function heard(oracle: Oracle, of: Of, attempt: number, evidence: Evidenc
         tell({ fate: 'refused', ...(givenBack ? { counted: false } : {}) });
         break;
       }
-      tell({ fate: 'reached', ...(outcome.kind === 'accepted' ? { answeredAt: now } : {}) });
+      tell({ fate: 'reached', ...(outcome.kind === 'accepted' && !mine.otherAmount ? { answeredAt: now } : {}) });
       if (outcome.kind === 'accepted') {
         learn({ accepted: true, firstNotPaidAt: 0 });
         if (outcome.transaction === 'succeeded' && agrees(outcome.amounts)) learn({ paid: true });
@@ -394,7 +394,7 @@ function judgeProof({ heard: all, submissions, final, rolledBack }: Oracle, of: 
   if (otp === 'accepted') demand(mine.accepted || mine.paid, INVARIANTS.proof, say('and nobody has said yes'));
   if (otp === 'rejected') demand(mine.rejected, INVARIANTS.proof, say('and nobody has said no'));
   if (final[of] === null) return;
-  const looked = !mine.otherAmount || mine.paid || mine.notPaid || rolledBack;
+  const looked = !mine.otherAmount || mine.paid || mine.resolvedAs !== null || rolledBack;
   demand(looked, INVARIANTS.proof, say('and another amount was paid'));
   if (otp === 'not_submitted') {
     demand(!may(), INVARIANTS.proof, say('and it may have reached the provider'));

@@ -1276,6 +1276,25 @@ describe('amounts', () => {
     expect(decide(late, now, MONEY)).toEqual({ do: 'note', againAt: null });
   });
 
+  test.each([
+    ['by an inquiry', found(NOT_PAID), MONEY, {}],
+    ['by a second inquiry', found(NOT_PAID), MONEY, { notPaidAt: NOW - 60_000 }],
+    [
+      'by a callback',
+      { from: 'callback', finding: { ...NOT_PAID, amounts: [{ value: '100' }] }, receivedAt: NOW },
+      NO_INQUIRY,
+      {},
+    ],
+  ] as const)(
+    'that differs is not called unpaid %s: that is one word against another',
+    (_how, evidence, policy, given) => {
+      const said = standing('unknown', 'unknown', { reason: 'amount_mismatch' });
+      const verdict = decide(evidence, awaiting(said, { amount: asked, needsReview: true, ...given }), policy);
+      expect(['await', 'note']).toContain(verdict.do);
+      expect(verdict).not.toMatchObject({ proof: 'not_paid_once' });
+    },
+  );
+
   test('that differs is settled by an answer that says the amount that was asked for', () => {
     const said = standing('unknown', 'unknown', { reason: 'amount_mismatch' });
     const now = awaiting(said, { amount: asked, needsReview: true });
