@@ -65,13 +65,14 @@ async function endOf(life: Life, { lane, model }: Reality): Promise<void> {
     );
     if (!waiting) return;
     const of = life.state.content.records.indexOf(waiting) as 0 | 1;
+    if (life.state.rollback?.recovering) {
+      // Somebody is heard of again, and the journal is looked through.
+      await happen(life, { lane, model }, { do: 'beat', worker: 0 });
+      if (!life.over && life.state.rollback?.recovering) await happen(life, { lane, model }, { do: 'recover' });
+      continue;
+    }
     const asked = waiting.state === 'awaiting' && Number(waiting.nextInquiryAt ?? 0) > 0;
-    const recovering = life.state.rollback?.recovering === true;
-    const event: Event = recovering
-      ? { do: 'recover' }
-      : asked
-        ? { do: 'inquiry', of, as: 'nothing' }
-        : { do: 'sweep', worker: 0 };
+    const event: Event = asked ? { do: 'inquiry', of, as: 'nothing' } : { do: 'sweep', worker: 0 };
     await happen(life, { lane, model: { ...model, alphabet: { ...model.alphabet, split: false } } }, event);
     if (life.over) return;
   }
