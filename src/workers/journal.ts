@@ -107,6 +107,8 @@ export interface Published {
   readonly record: VerificationRecord;
 }
 
+type SealDetails = (client: string, details: unknown) => Promise<string>;
+
 export class Journal {
   readonly keys: PartitionKeys;
   /** Of the worker that writes in it. */
@@ -332,11 +334,17 @@ export class Journal {
    * Decides on the evidence and writes the verdict, again and again until it meets the revision it was decided on.
    * `seal` seals the provider's details for the client; it is called only when there are any.
    */
-  async apply(
+  async apply(record: VerificationRecord, evidence: Evidence, facts: Facts, seal: SealDetails): Promise<Applied> {
+    return await this.#apply(record, evidence, facts, seal, null);
+  }
+
+  /** `saidBefore`: what was decided on this evidence when it was written the first time, to a server that has lost it. */
+  async #apply(
     record: VerificationRecord,
     evidence: Evidence,
     facts: Facts,
-    seal: (client: string, details: unknown) => Promise<string>,
+    seal: SealDetails,
+    saidBefore: Verdict['do'] | null,
   ): Promise<Applied> {
     let before = record;
     const random = Math.random();
@@ -345,7 +353,7 @@ export class Journal {
       if (ofKnownAttempt === null) return;
       ofKnownAttempt.settledAt = performance.now();
       ofKnownAttempt.verdict = verdict.do;
-      ofKnownAttempt.settleAgain = async () => await this.apply(record, evidence, facts, seal);
+      ofKnownAttempt.settleAgain = async () => await this.#apply(record, evidence, facts, seal, verdict.do);
     };
     let writtenBack = false;
     for (;;) {
@@ -353,6 +361,11 @@ export class Journal {
       const situation = situationOf(before, evidence, overtaken(record, before), contested, this.now(), random);
       const { policy } = this.#settings;
       const verdict = decide(evidence, situation, { ...policy, canInquire: policy.canInquire(before) });
+      // One that was to be tried again was perhaps tried, by somebody of whom nobody knows: that nothing was sent can be said
+      // of it no more.
+      if (saidBefore === 'retry' && verdict.do !== 'retry') {
+        return { verdict: { do: 'nothing' }, before, published: null, heard: null };
+      }
       if (verdict.do === 'nothing') {
         said(verdict);
         return { verdict, before, published: null, heard: null };
@@ -420,11 +433,7 @@ export class Journal {
   }
 
   /** Null when there are none, or when they cannot be sealed: the answer counts, what it told besides may be missing. */
-  async #sealed(
-    verdict: Verdict,
-    { client, id }: VerificationRecord,
-    seal: (client: string, details: unknown) => Promise<string>,
-  ): Promise<string | null> {
+  async #sealed(verdict: Verdict, { client, id }: VerificationRecord, seal: SealDetails): Promise<string | null> {
     if (!('details' in verdict) || verdict.details === undefined) return null;
     try {
       return await seal(client, verdict.details);

@@ -148,6 +148,23 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
     is: ({ invariant, message }) => invariant === INVARIANTS.proof && message.includes('it may have reached'),
   },
   {
+    says: 'after a rollback, who comes back past the deadline calls not submitted what another worker has begun anew',
+    mended: true,
+    model: everythingRolledBack(),
+    trace: [
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'stall', worker: 0 },
+      { do: 'answer', of: 0, attempt: 1, as: 'refused' },
+      { do: 'begin', worker: 1, of: 0 },
+      { do: 'answer', of: 0, attempt: 2, as: 'succeeded_less' },
+      { do: 'deadline' },
+      { do: 'rollback' },
+      { do: 'begin', worker: 0, of: 0 },
+      { do: 'beat', worker: 0 },
+    ],
+    is: ({ invariant, message }) => invariant === INVARIANTS.proof && message.includes('it may have reached'),
+  },
+  {
     says: 'after a payment of another amount an inquiry that knows of none frees a code that was accepted',
     mended: true,
     model: { ...everything('inquiry'), alphabet: { ...everything('inquiry').alphabet, split: false } },
