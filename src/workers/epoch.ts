@@ -69,6 +69,7 @@ export class Epoch {
     // A backlog may be long: it is gone through only when there is something to find.
     const isWhole = bounded && (missing.length === 0 || lossWindowMs === 0);
     const suspects = isWhole ? [] : await journal.unfinished();
+    const since = beat.serverStartedAt - UPTIME_ERROR_MS;
     let suspected = 0;
     let keptAt = performance.now();
     // The partition stands still meanwhile, so many are looked at together.
@@ -80,7 +81,7 @@ export class Epoch {
       const concluded = suspects.slice(from, from + TOGETHER).map(async (id): Promise<boolean> => {
         const record = await this.#read(id);
         if (!record || record.state === 'settled' || !isSuspect(record)) return false;
-        if (record.state === 'queued' && !(await journal.couldHaveBegun(record))) return false;
+        if (record.state === 'queued' && !(await journal.couldHaveBegun(record, since))) return false;
         await this.#deps.conclude(record, { from: 'rolled_back', bounded });
         return true;
       });

@@ -303,19 +303,22 @@ export class Journal {
   /**
    * False where begin would have refused this one since before anything was lost: what a server still knows is the
    * beginning of what happened, and a transaction that was proved, or a budget that nobody can give back any more, stays so.
-   * What was written back since then is the end of what happened: before it this one may have had its turn.
+   * What was written back since then is the end of what happened, and what was proved on the new server (`since`, in Unix ms)
+   * came after it: before that this one may have had its turn.
    */
-  async couldHaveBegun({ reference, codePrint, id }: VerificationRecord): Promise<boolean> {
+  async couldHaveBegun({ reference, codePrint, id }: VerificationRecord, since: number): Promise<boolean> {
     if (codePrint === '') return true;
-    const [transaction, used, left, code, holder, writtenBack] = await this.#redis.hmget(
+    const [used, left, code, holder, writtenBack, provedBy] = await this.#redis.hmget(
       this.keys.transaction(reference),
-      ...['transaction', 'used', 'left', `code:${codePrint}`, 'holder', 'writtenBack'],
+      ...['used', 'left', `code:${codePrint}`, 'holder', 'writtenBack', 'provedBy'],
     );
+    const wasBefore = async (other: string): Promise<boolean> =>
+      Number((await this.#redis.hget(this.keys.record(other), 'updatedAt')) ?? 0) < since;
     const sameCode = code ? codeUseIn(code) : null;
-    if (sameCode !== null && sameCode.id !== id && sameCode.outcome !== null) return false;
+    if (sameCode?.outcome && sameCode.id !== id && (await wasBefore(sameCode.id))) return false;
     if (writtenBack) return true;
-    const isSpent = left === '0' || (!holder && Number(used ?? 0) >= this.#settings.policy.maxAttempts);
-    return transaction !== 'succeeded' && transaction !== 'failed' && !isSpent;
+    if (left === '0' || (!holder && Number(used ?? 0) >= this.#settings.policy.maxAttempts)) return false;
+    return !(provedBy && (await wasBefore(provedBy)));
   }
 
   /** See Situation: asked only where it is not known what became of the code, and proof of money may have come. */

@@ -188,8 +188,8 @@ export class Witness {
   /** The beginning of one attempt, where the server has lost it. */
   async writeBack(id: string, { fields, settledAt, verdict }: Known): Promise<Found> {
     const reference = fields.reference ?? '';
-    const isOver = verdict === 'settle' || verdict === 'retry';
-    const stage = settledAt === null ? 'under way' : isOver ? 'over' : 'unresolved';
+    // One that was to be tried again is unresolved until that could be said again.
+    const stage = settledAt === null ? 'under way' : verdict === 'settle' ? 'over' : 'unresolved';
     const [wasLost, is] = (await assertScript.run(
       this.#redis,
       [this.#keys.record(id), this.#keys.due, this.#keys.transaction(reference)],
