@@ -49,6 +49,10 @@ local function applyToTransaction(key, id, change, retentionMs, deadline)
     return
   end
   local set, gone = {}, {}
+  -- Whose a code is known to be it stays: this one is only suspected to have brought it.
+  for field in pairs(change.hold and change.set or {}) do
+    if string.sub(field, 1, 5) == 'code:' and redis.call('HEXISTS', key, field) == 1 then change.set[field] = nil end
+  end
   addFields(set, change.set)
   local holder, used, heirs, keptUntil = nil, 0, '', now + retentionMs
   if change.hold or change.release then
@@ -78,9 +82,10 @@ local function applyToTransaction(key, id, change, retentionMs, deadline)
     for other in string.gmatch(heirs, '%S+') do
       if other ~= id then waiting[#waiting + 1] = other end
     end
-    -- Only who holds it gives it back: a code sent anew has forgotten what was used up, and who held it then.
+    -- Only who holds it gives it back: a code sent anew has forgotten what was used up, and who held it then. And no code
+    -- while another is suspected to have brought the same.
     if holder == id then
-      for _, field in ipairs(change.clear) do
+      for _, field in ipairs(#waiting == 0 and change.clear or {}) do
         local use = redis.call('HGET', key, field)
         if use and string.match(use, '^%S+') == id then gone[#gone + 1] = field end
       end
