@@ -118,7 +118,10 @@ export function withStaged(keySet: SealingKeySet, key: SealingKey): SealingKeySe
   const taken = new Set([...keySet.keys, ...(keySet.retired ?? [])].map(({ kid }) => kid));
   let { kid } = key;
   for (let next = 2; taken.has(kid); next += 1) kid = `${key.kid}-${next}`;
-  return { ...keySet, keys: [...keySet.keys, { ...key, kid }] };
+  // The newest is the staged one, whatever the clock says: it may be behind that of the machine where another was made.
+  const newestAt = Math.max(...keySet.keys.map((one) => madeAt(one) ?? 0));
+  const iat = Math.max(madeAt(key) ?? 0, newestAt + 1) / 1_000;
+  return { ...keySet, keys: [...keySet.keys, { ...key, kid, iat }] };
 }
 
 /** The staged key as the first one: from now on whoever has this set seals to it. */

@@ -122,6 +122,17 @@ describe('otp keys', () => {
     );
   });
 
+  test('rotates by a clock that is behind the one by which the key that seals was made', async () => {
+    using folder = await folderWithKeys();
+    const keySet = folder.read();
+    const [key] = keySet.keys;
+    const tomorrow = (Date.now() + 86_400_000) / 1_000;
+    writeFileSync(folder.file, JSON.stringify({ ...keySet, keys: [{ ...key, iat: tomorrow }] }));
+    const staged = JSON.parse(await otpKeys(['rotate', '--file', folder.file, '--json']));
+    await otpKeys(['rotate', '--activate', '--file', folder.file]);
+    expect(kids(folder.read())).toEqual([staged.added, key?.kid]);
+  });
+
   test('retires a key: its private part is destroyed, also where the old file was, and its name is remembered', async () => {
     using folder = await folderWithKeys();
     const [oldKey] = folder.read().keys;
