@@ -130,16 +130,21 @@ describe.skipIf(skipsChromium())('the console in a browser', () => {
         ? await stage.redis.hset(`${keys.prefix}:${keys.queue}:meta`, 'paused', '1')
         : await stage.redis.hdel(`${keys.prefix}:${keys.queue}:meta`, 'paused');
     await inWindow({}, async (page) => {
-      await page.clock.install();
+      // Time stands still but for `runFor`, which also ends what is still being asked: each answer is awaited before.
+      await page.clock.install({ time: 0 });
+      await page.clock.pauseAt(1_000);
       await page.goto('/');
       const notice = page.locator('.notice', { hasText: 'ayoconnect: paused by a person' });
-      const asks = (): Promise<unknown> => page.waitForResponse(`${stage.consoleUrl}/`);
+      const answerTo = async (deed: () => Promise<void>): Promise<void> => {
+        const [response] = await Promise.all([page.waitForResponse(`${stage.consoleUrl}/`), deed()]);
+        await response.finished();
+      };
       const soon = async (): Promise<void> => {
         // The service itself reads no more than once a second.
         await expect
           .poll(
             async () => {
-              await page.clock.runFor(5_000);
+              await answerTo(() => page.clock.runFor(5_000));
               return await notice.count();
             },
             { timeout: 5_000 },
@@ -162,12 +167,11 @@ describe.skipIf(skipsChromium())('the console in a browser', () => {
       await page.clock.runFor(20_000); // the cursor is still in it
       expect(asked).toEqual([]);
 
-      const [answered] = [asks(), await page.getByRole('button', { name: 'Refresh: on' }).click()];
+      await page.getByRole('button', { name: 'Refresh: on' }).click();
       await page.getByRole('button', { name: 'Refresh: off' }).waitFor();
       await page.clock.runFor(20_000);
       expect(asked).toEqual([]);
-      await page.getByRole('button', { name: 'Refresh: off' }).click();
-      await answered;
+      await answerTo(() => page.getByRole('button', { name: 'Refresh: off' }).click());
       await page.getByRole('button', { name: 'Refresh: on' }).waitFor();
     });
     await paused(false);
