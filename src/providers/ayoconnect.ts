@@ -509,6 +509,9 @@ function statusAmounts({ amount, transAmount }: z.output<typeof statusAnswer>): 
   return told.includes(null) ? null : told.flatMap((amounts) => amounts ?? []);
 }
 
+/** Service 74, the customer's token, is asked for with a B2B token: invalid or expired, and not found. */
+const B2B_TOKEN_REFUSED: ReadonlySet<string> = new Set(['4017401', '4017403']);
+
 function interpretToken(response: HttpResponse): TokenAnswer {
   const token = response.status === 200 ? readExact(tokenResponse, response.body) : null;
   if (token !== null) {
@@ -522,8 +525,10 @@ function interpretToken(response: HttpResponse): TokenAnswer {
     case 400:
     case 401:
     case 403:
-    case 404:
-      return { kind: 'refused', cause: 'credentials', providerCode };
+    case 404: {
+      const stale = B2B_TOKEN_REFUSED.has(providerCode) ? ({ staleTokens: ['b2bToken'] } as const) : {};
+      return { kind: 'refused', cause: 'credentials', providerCode, ...stale };
+    }
     case 429:
       return { kind: 'refused', cause: 'throttled', providerCode, ...retryAfter(response) };
     default:

@@ -12,7 +12,8 @@
  * - `otp` is documented as a number, six digits in the sample, and a JSON number cannot begin with 0. That a string is
  *   understood as well is inferred from the framework that the timestamps betray.
  * - No inquiry: a lost outcome is learnt from the callback or from a person. No 429, no 5xx, no attempts, no lifetime.
- * - The answer's `id` need not be the `reference` (that they are the same is inferred at best).
+ * - The answer's `id` need not be the `reference` (that they are the same is inferred at best). An answer that does name
+ *   a reference, and another one, is an answer to somebody else and proves nothing here (inferred).
  *
  * Callbacks, https://beqelal.net/docs/payments/direct-payment and https://beqelal.net/docs/payments/checkout:
  * - The URL and a secret are set in the portal (Integration, Webhooks); `callback_url` of a payment overrides the URL,
@@ -64,6 +65,7 @@ const authorised = z.object({
   status: z.string(),
   status_code: z.literal('200').optional(),
   error: z.null().optional(),
+  reference: optionalText,
   id: identifier.nullish().catch(null),
   amount: z.string().nullish(),
   total_amount: z.string().nullish(),
@@ -101,7 +103,7 @@ const callbackBody = z.object({
   status: optionalText,
 });
 
-const errorEnvelope = z.object({ error: z.object({ status_code: z.string() }) });
+const errorEnvelope = z.object({ reference: optionalText, error: z.object({ status_code: z.string() }) });
 
 export const beqelal = defineProvider<Credentials, Options>({
   adapter: 'beqelal',
@@ -129,13 +131,16 @@ export const beqelal = defineProvider<Credentials, Options>({
         body: bodyOf(String(verification.params.reference), codeOf(verification), options),
       }),
 
-      interpret({ options }, response): Outcome {
+      interpret({ options }, response, reference): Outcome {
         if (response.status === 200) {
           const payment = readExact(authorised, response.body);
-          return payment === null ? undocumented(response) : interpretPayment(payment, undocumented(response));
+          if (payment === null || isOfAnother(payment, reference)) return undocumented(response);
+          return interpretPayment(payment, undocumented(response));
         }
         if (response.status === 429) return undocumented429(response, options.trust429);
-        const code = readExact(errorEnvelope, response.body)?.error.status_code;
+        const refusal = readExact(errorEnvelope, response.body);
+        if (refusal && isOfAnother(refusal, reference)) return undocumented(response);
+        const code = refusal?.error.status_code;
         switch (`${response.status} ${code}`) {
           case '400 450':
             return { kind: 'rejected', reason: 'wrong_code', transaction: 'pending', providerCode: 'INVALID_OTP' };
@@ -183,6 +188,9 @@ function bodyOf(reference: string, code: string, { otpEncoding }: Options): stri
   const otp = otpEncoding !== 'string' && /^[1-9]\d*$/.test(code) ? code : JSON.stringify(code);
   return `{"reference":${JSON.stringify(reference)},"otp":${otp}}`;
 }
+
+const isOfAnother = (answer: { readonly reference?: string | null | undefined }, reference: string): boolean =>
+  Boolean(answer.reference) && answer.reference !== reference;
 
 function interpretPayment(payment: z.output<typeof authorised>, otherwise: Outcome): Outcome {
   const identifiers = payment.id ? { identifiers: [payment.id] } : {};

@@ -184,6 +184,8 @@ export type TokenAnswer =
       readonly cause: 'credentials' | 'throttled';
       readonly providerCode: string;
       readonly retryAfterMs?: number;
+      /** The request was made with these tokens, and they are no longer good: with new ones it is made once more. */
+      readonly staleTokens?: readonly TokenCall[];
     }
   | { readonly kind: 'unreadable'; readonly providerCode: string | null };
 

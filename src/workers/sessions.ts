@@ -30,7 +30,10 @@ interface Token {
   readonly expiresAt: number;
 }
 
-type Fetched = { readonly kind: 'token'; readonly token: Token } | Extract<Tokens, { kind: 'unavailable' }>;
+type Fetched =
+  | { readonly kind: 'token'; readonly token: Token }
+  /** `staleTokens`: it was refused because of these, with which it was asked for. */
+  | (Extract<Tokens, { kind: 'unavailable' }> & { readonly staleTokens?: readonly TokenCall[] });
 
 /** A token is not used in its last moments: it must outlive the call it is made for. */
 const SPARE_LIFE_MS = 60_000;
@@ -67,10 +70,21 @@ export class Sessions {
 
   /** Tokens for these calls, in the order in which they must be asked for. `params` only where a token needs them. */
   async tokens(calls: readonly TokenCall[], params: Params | null): Promise<Tokens> {
+    return await this.#tokens(calls, params, false);
+  }
+
+  async #tokens(calls: readonly TokenCall[], params: Params | null, renewed: boolean): Promise<Tokens> {
     const tokens: Partial<Record<TokenCall, Secret<string>>> = {};
     for (const call of calls) {
       const fetched = await this.#token(call, params, tokens);
-      if (fetched.kind === 'unavailable') return fetched;
+      if (fetched.kind === 'unavailable') {
+        const { staleTokens, ...unavailable } = fetched;
+        if (staleTokens === undefined) return unavailable;
+        await this.drop(staleTokens, tokens);
+        if (!renewed) return await this.#tokens(calls, params, true);
+        this.#tellFailure(call, unavailable);
+        return unavailable;
+      }
       tokens[call] = new Secret(fetched.token.value);
     }
     return { kind: 'ready', tokens };
@@ -121,7 +135,7 @@ export class Sessions {
     }
     try {
       const fetched = await this.#fetch(call, params, earlier);
-      if (fetched.kind === 'unavailable') this.#tellFailure(call, fetched);
+      if (fetched.kind === 'unavailable' && !fetched.staleTokens) this.#tellFailure(call, fetched);
       if (fetched.kind === 'token') await this.#keep(key, fetched.token);
       return fetched;
     } finally {
@@ -178,6 +192,7 @@ export class Sessions {
           remediable: answer.cause === 'throttled',
           ...atProvider,
           ...(answer.retryAfterMs === undefined ? {} : { retryAfterMs: answer.retryAfterMs }),
+          ...(answer.staleTokens === undefined ? {} : { staleTokens: answer.staleTokens }),
         };
       case 'unreadable':
         return {

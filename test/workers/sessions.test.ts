@@ -1,8 +1,10 @@
 /** Provider tokens: how often one is asked for on the wire, who shares it, and how it lies in Redis. */
+import { generateKeyPairSync } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { EventBus } from '../../src/events.ts';
 import { partitionKeys } from '../../src/producers/job.ts';
 import { generateSealingKey, Opener, Sealer, type SealingKeySet } from '../../src/producers/sealing.ts';
+import { ayoconnect } from '../../src/providers/ayoconnect.ts';
 import { lipaLater } from '../../src/providers/lipa-later.ts';
 import type { BoundProvider } from '../../src/providers/provider.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
@@ -83,6 +85,9 @@ async function sessionsOf(given: Partial<SessionDependencies> = {}, baseUrl = se
 const ask = async (sessions: Sessions): Promise<Tokens> => await sessions.tokens(['token'], null);
 const textOf = (tokens: Tokens): string | undefined =>
   tokens.kind === 'ready' ? tokens.tokens.token?.reveal() : undefined;
+
+const textOfB2b = (tokens: Tokens): string | undefined =>
+  tokens.kind === 'ready' ? tokens.tokens.b2bToken?.reveal() : undefined;
 
 async function everythingInRedis(): Promise<string> {
   const found = await redis.keys('*');
@@ -199,6 +204,70 @@ describe('a token that the provider refused', () => {
     await ask(sessions);
     await sessions.drop(['token', 'b2bToken'], {});
     expect(textOf(await ask(sessions))).toBe('token-1');
+  });
+});
+
+describe('a token that is asked for with another one', () => {
+  const code = 'a0b1c2d3e4f5061728394a5b6c7d8e9f';
+  const snap = (http: number, responseCode: string, more: Record<string, unknown> = {}): string =>
+    answer(http, JSON.stringify({ responseCode, ...more }));
+  const token = (text: string): Record<string, unknown> => ({ accessToken: text, expiresIn: 900 });
+  const calledWith = (): string[] =>
+    server.requests.map(({ path, headers }) => `${path.split('/').at(-1)} ${headers.authorization ?? ''}`.trim());
+
+  /** Issues `b2b-1`, `b2b-2` …, and a customer's token to whoever presents the one that `isGood`. */
+  const issues = (isGood: (bearer: string) => boolean): Behaviour => {
+    let issued = 0;
+    return (socket, { path, headers: { authorization = '' } }) => {
+      if (path.endsWith('/b2b')) {
+        issued += 1;
+        socket.write(snap(200, '2007300', token(`b2b-${issued}`)));
+      } else {
+        socket.write(isGood(authorization) ? snap(200, '2007400', token('customer')) : snap(401, '4017401'));
+      }
+    };
+  };
+  const sessionsAt = async (given: Partial<SessionDependencies> = {}): Promise<Sessions> => {
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const provider = ayoconnect.bind({
+      baseUrl: server.url,
+      credentials: ayoconnect.credentials.parse({
+        ...{ clientId: 'client', clientSecret: 'secret', merchantId: 'DEMO01', channelId: '95221' },
+        privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+      }),
+      options: ayoconnect.options.parse({}),
+    });
+    return await sessionsOf({ provider, ...given });
+  };
+  const failuresOf = (events: EventBus): unknown[] => {
+    const told: unknown[] = [];
+    events.on('token:failed', ({ call, cause, code: said }) => told.push([call, cause, said]));
+    return told;
+  };
+
+  test('is asked for once more with a new one, when that one has died before its time', async () => {
+    const events = new EventBus();
+    const failures = failuresOf(events);
+    const sessions = await sessionsAt({ events });
+    server.behave(issues((bearer) => bearer !== 'Bearer b2b-1'));
+    await sessions.tokens(['b2bToken'], null);
+    const tokens = await sessions.tokens(['b2bToken', 'b2b2cToken'], { authCode: code });
+    expect(tokens).toMatchObject({ kind: 'ready' });
+    expect(calledWith()).toEqual(['b2b', 'b2b2c Bearer b2b-1', 'b2b', 'b2b2c Bearer b2b-2']);
+    expect(failures).toEqual([]);
+    expect(textOfB2b(await (await sessionsAt()).tokens(['b2bToken'], null))).toBe('b2b-2');
+  });
+
+  test('is asked for twice at most: a new one that is refused as well is our own fault', async () => {
+    const events = new EventBus();
+    const failures = failuresOf(events);
+    const sessions = await sessionsAt({ events });
+    server.behave(issues(() => false));
+    expect(await sessions.tokens(['b2bToken', 'b2b2cToken'], { authCode: code })).toEqual({
+      ...{ kind: 'unavailable', code: 'TOKEN_4017401', remediable: false },
+    });
+    expect(calledWith()).toEqual(['b2b', 'b2b2c Bearer b2b-1', 'b2b', 'b2b2c Bearer b2b-2']);
+    expect(failures).toEqual([['b2b2cToken', 'refused', 'TOKEN_4017401']]);
   });
 });
 
