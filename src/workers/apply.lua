@@ -4,28 +4,32 @@
 -- KEYS: 1 due set, 2 outbox, 3 awaiting set, 4 review set, 5 epoch, 6 breaker, 7 last outcomes, 8.. of each: its record,
 --       its transaction (reference), and until when what was asked of the provider is slowed
 -- ARGV: 1 who forwards the results by himself, 2 how many last outcomes are kept, 3 for how many ms,
---       4 the changes, as JSON: the Application of change.ts, 5 the server that this worker has told all it knows, or '',
---       6.. of each: the record to publish, as JSON, or ''
+--       4 the changes, as JSON: the Application of change.ts, 5.. of each: the record to publish, as JSON, or ''
 -- Returns for each { 1, now, outbox entry or '' } and, where an attempt failed or was on trial, { breaker, last outcomes,
 --   1 if on trial }; or when the record has moved on { 0, now, record }, or when the fence keeps it out { 2, now }
-local OWN_KEYS, OWN_ARGS = 8, 6
+local OWN_KEYS, OWN_ARGS = 8, 5
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Another server than the one this journal was last whole on may have lost what a change believes: see beat.lua.
 local server, recovering = nil, nil
+local function isAnotherServer(expected)
+  server = server or currentServer()
+  return expected ~= server
+end
+
+-- Another server than the one this journal was last whole on may have lost what a change believes: see beat.lua.
 local function isRecovering()
-  if server == nil then
-    server = currentServer()
-    recovering = (redis.call('HGET', KEYS[5], 'server') or server) ~= server
+  if recovering == nil then
+    local lastWhole = redis.call('HGET', KEYS[5], 'server')
+    recovering = lastWhole and isAnotherServer(lastWhole)
   end
   return recovering
 end
 
 -- For an attempt that may be followed by another: a worker of which nobody hears may have begun that one already, where this
 -- server does not know it. Whoever recovers the journal looks for it from `recoverUntil` on, among what is queued then.
-local function isTooLate()
-  if not isRecovering() then return ARGV[5] ~= '' and ARGV[5] ~= server end
+local function isTooLate(expected)
+  if not isRecovering() then return expected ~= '' and isAnotherServer(expected) end
   local epoch = redis.call('HMGET', KEYS[5], 'recovering', 'recoverUntil')
   return epoch[1] == server and now >= tonumber(epoch[2])
 end
@@ -124,7 +128,11 @@ local answers = each(#changes, function(index)
     local current = hashAt(record)
     return { 0, now, current }
   end
-  if change.fence == 'whole' and isRecovering() or change.fence == 'in_time' and isTooLate() then return { 2, now } end
+  local fence = change.fence
+  local isOut = fence == 'whole' and isRecovering()
+    or fence == 'in_time' and isTooLate(change.server)
+    or fence == 'if_untried' and change.server ~= '' and isAnotherServer(change.server)
+  if isOut then return { 2, now } end
 
   local set = { 'updatedAt', string.format('%.0f', now), 'history', (found[2] or '') .. change.history }
   addFields(set, change.set)

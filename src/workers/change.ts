@@ -47,9 +47,10 @@ export interface Change {
   /**
    * Whether it believes that nothing was sent. Of what is queued that holds only while the journal is `whole`. That an
    * attempt may be followed by another holds on another server only if it is said `in_time`: before the journal is looked
-   * through for what was lost, or by a worker that has told that server all it knows.
+   * through for what was lost, or by a worker that has told that server all it knows. And that the last attempt was not sent
+   * either ends it only `if_untried`: where it was to be tried again before, it was perhaps tried, and that may be lost.
    */
-  fence: 'none' | 'whole' | 'in_time';
+  fence: 'none' | 'whole' | 'in_time' | 'if_untried';
   history: string;
   /** What this says of the provider, for its breaker; '' for nothing. */
   health: Health | '';
@@ -168,9 +169,10 @@ export function eventOf(evidence: Evidence): string {
   return evidence satisfies never;
 }
 
-function fenceOf({ do: kind }: Verdict, { state }: VerificationRecord, { from }: Evidence): Change['fence'] {
+function fenceOf(verdict: Verdict, { state }: VerificationRecord, { from }: Evidence): Change['fence'] {
   if (state === 'queued') return from === 'rolled_back' ? 'none' : 'whole';
-  return kind === 'retry' ? 'in_time' : 'none';
+  if (verdict.do === 'retry') return 'in_time';
+  return verdict.do === 'settle' && verdict.standing.otp === 'not_submitted' ? 'if_untried' : 'none';
 }
 
 export function changeOf(
@@ -325,6 +327,11 @@ export interface Application {
   /** Of the record that it was decided on. */
   readonly version: string;
   readonly fence: Change['fence'];
+  /**
+   * The one that was first asked to have this attempt followed by another; where it is only now, the one that was told all
+   * that this worker knows. '': any.
+   */
+  readonly server: string;
   readonly set: Readonly<Record<string, string>>;
   readonly clear: readonly string[];
   /** A line. */
@@ -347,7 +354,12 @@ export interface Application {
   readonly isOver: boolean;
 }
 
-export function applicationOf(change: Change, before: VerificationRecord): Application {
+export function applicationOf(
+  change: Change,
+  before: VerificationRecord,
+  toldServer: string | null,
+  retryAskedOf: string | null,
+): Application {
   const { set, clear, reference, dueAt, fence, history, health, publish, retentionMs, slowDownMs } = change;
   const state = set.state ?? before.state;
   const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
@@ -355,6 +367,7 @@ export function applicationOf(change: Change, before: VerificationRecord): Appli
     id: before.id,
     version: versionOf(before),
     ...{ fence, set, clear, history, health, publish, dueAt, retentionMs, slowDownMs },
+    server: retryAskedOf ?? (fence === 'in_time' ? toldServer : null) ?? '',
     ends: set.state === 'settled',
     deadline: before.expiresAt,
     awaiting:

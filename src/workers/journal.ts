@@ -91,7 +91,7 @@ export type Asking =
 
 /** What was written: the verdict that held, and the record it was decided on. */
 export interface Applied {
-  /** Null: the journal is recovering, and what nothing was sent for must wait. */
+  /** Null: the journal is recovering, or another server's: what believes that nothing was sent must wait, or is void. */
   readonly verdict: Verdict | null;
   readonly before: VerificationRecord;
   readonly published: Published | null;
@@ -117,6 +117,11 @@ export class Journal {
   readonly #settings: JournalSettings;
   readonly #events: EventBus;
   readonly #replicated: ReplicatedWrites;
+  /**
+   * For an attempt, as begin handed it out, the server that was first asked to have it tried again, as last told. Another
+   * worker may have begun the next one there, so that nothing was sent can be said of it on no other server.
+   */
+  readonly #retryAskedOf = new WeakMap<VerificationRecord, string>();
   readonly #beginnings = new Together<string, Begun>(async (ids) => await this.#tellBeginnings(ids));
   readonly #applications = new Together<Applying, AppliedReply>(async (all) => await this.#tellApplications(all));
 
@@ -338,25 +343,21 @@ export class Journal {
    * `seal` seals the provider's details for the client; it is called only when there are any.
    */
   async apply(record: VerificationRecord, evidence: Evidence, facts: Facts, seal: SealDetails): Promise<Applied> {
-    return await this.#apply(record, evidence, facts, seal, null);
-  }
-
-  /** `saidBefore`: what was decided on this evidence when it was written the first time, to a server that has lost it. */
-  async #apply(
-    record: VerificationRecord,
-    evidence: Evidence,
-    facts: Facts,
-    seal: SealDetails,
-    saidBefore: Verdict['do'] | null,
-  ): Promise<Applied> {
     let before = record;
     const random = Math.random();
     const ofKnownAttempt = this.witness.underway(record);
+    const asked = (verdict: Verdict): void => {
+      if (ofKnownAttempt) ofKnownAttempt.isOutcomeAsked = true;
+      const { toldServer } = this.witness;
+      if (verdict.do === 'retry' && toldServer !== null && !this.#retryAskedOf.has(record))
+        this.#retryAskedOf.set(record, toldServer);
+    };
     const said = (verdict: Verdict): void => {
       if (ofKnownAttempt === null) return;
+      asked(verdict);
       ofKnownAttempt.settledAt = performance.now();
       ofKnownAttempt.verdict = verdict.do;
-      ofKnownAttempt.settleAgain = async () => await this.#apply(record, evidence, facts, seal, verdict.do);
+      ofKnownAttempt.settleAgain = async () => await this.apply(record, evidence, facts, seal);
     };
     let writtenBack = false;
     for (;;) {
@@ -364,11 +365,6 @@ export class Journal {
       const situation = situationOf(before, evidence, overtaken(record, before), contested, this.now(), random);
       const { policy } = this.#settings;
       const verdict = decide(evidence, situation, { ...policy, canInquire: policy.canInquire(before) });
-      // One that was to be tried again was perhaps tried, by somebody of whom nobody knows: that nothing was sent can be said
-      // of it no more.
-      if (saidBefore === 'retry' && verdict.do !== 'retry') {
-        return { verdict: { do: 'nothing' }, before, published: null, heard: null };
-      }
       if (verdict.do === 'nothing') {
         said(verdict);
         return { verdict, before, published: null, heard: null };
@@ -376,8 +372,8 @@ export class Journal {
       const sealedDetails = await this.#sealed(verdict, before, seal);
       const change = changeOf(verdict, before, situation, evidence, facts, { ...this.#settings, sealedDetails });
       const snapshot = change.publish === '' ? null : snapshotOf(change, before);
-      const [applied, now, current, ...ofBreaker] = await this.#applications.ask({
-        application: applicationOf(change, before),
+      const asking = this.#applications.ask({
+        application: applicationOf(change, before, this.witness.toldServer, this.#retryAskedOf.get(record) ?? null),
         snapshot,
         keys: [
           this.keys.record(before.id),
@@ -385,8 +381,12 @@ export class Journal {
           evidence.from === 'inquiry' ? this.keys.inquirySlowed : this.keys.slowed,
         ],
       });
+      const [applied, now, current, ...ofBreaker] = await asking.catch((error: unknown) => {
+        asked(verdict); // it may stand there all the same
+        throw error;
+      });
       this.witness.sawClock(now);
-      if (applied === RECOVERING) return { verdict: null, before, published: null, heard: null };
+      if (applied === FENCED) return { verdict: null, before, published: null, heard: null };
       if (applied === APPLIED) {
         said(verdict);
         this.#tell(verdict, before, evidence);
@@ -428,7 +428,6 @@ export class Journal {
         OUTCOMES_KEPT,
         this.#settings.breaker?.windowMs ?? 1,
         jsonFor(all.map(({ application }) => application)),
-        this.witness.toldServer ?? '',
         ...all.map(({ snapshot }) => (snapshot === null ? '' : JSON.stringify(snapshot))),
       ],
     );
@@ -538,4 +537,4 @@ function codeIn(evidence: Evidence, { status }: Facts): string {
 
 /** What apply.lua answers first. */
 const APPLIED = 1;
-const RECOVERING = 2;
+const FENCED = 2;

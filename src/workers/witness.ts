@@ -57,6 +57,8 @@ export interface Known {
   settledAt: number | null;
   /** What its outcome was. */
   verdict: Verdict['do'] | null;
+  /** A server was asked to write its outcome down, whether or not it answered: another attempt may have followed it. */
+  isOutcomeAsked: boolean;
   /** Writes the outcome down once more. */
   settleAgain: (() => Promise<unknown>) | null;
 }
@@ -157,6 +159,7 @@ export class Witness {
       attempts: Number(fields.attempts ?? 0),
       settledAt: null,
       verdict: null,
+      isOutcomeAsked: false,
       settleAgain: null,
     });
   }
@@ -186,10 +189,10 @@ export class Witness {
   }
 
   /** The beginning of one attempt, where the server has lost it. */
-  async writeBack(id: string, { fields, settledAt, verdict }: Known): Promise<Found> {
+  async writeBack(id: string, { fields, verdict, isOutcomeAsked }: Known): Promise<Found> {
     const reference = fields.reference ?? '';
     // One that was to be tried again is unresolved until that could be said again.
-    const stage = settledAt === null ? 'under way' : verdict === 'settle' ? 'over' : 'unresolved';
+    const stage = !isOutcomeAsked ? 'under way' : verdict === 'settle' ? 'over' : 'unresolved';
     const [wasLost, is] = (await assertScript.run(
       this.#redis,
       [this.#keys.record(id), this.#keys.due, this.#keys.transaction(reference)],

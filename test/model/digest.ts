@@ -211,8 +211,8 @@ function ofUndelivered(state: State, undelivered: Undelivered): unknown[] {
 }
 
 /** Where Redis may lose something. */
-function withRollback(state: State, { saved, done, recovering }: NonNullable<State['rollback']>): unknown {
-  const { content, workers, held, oracle } = state;
+function withRollback(state: State, { saved, times, recovering }: NonNullable<State['rollback']>): unknown {
+  const { content, workers, held, lastAnswer, oracle } = state;
   const sideOf = (name: string): number => workers.findIndex((worker) => worker.name === name);
   const sorted = (fields: Fields): [string, string][] =>
     Object.entries(fields).sort(([one], [other]) => (one < other ? -1 : 1));
@@ -243,7 +243,7 @@ function withRollback(state: State, { saved, done, recovering }: NonNullable<Sta
   };
   const bare = ({ state, attempts }: VerificationRecord): string => `${state} ${attempts}`;
   return [
-    ...[done, recovering, ofContent(content), saved && ofContent(saved.content), ago(state, state.serverStartedAt)],
+    ...[times, recovering, ofContent(content), saved && ofContent(saved.content), ago(state, state.serverStartedAt)],
     workers.map(({ stalled, memory, lastBeat }) => [
       stalled,
       ago(state, lastBeat),
@@ -257,6 +257,7 @@ function withRollback(state: State, { saved, done, recovering }: NonNullable<Sta
       const { worker, of, attempt, record } = one;
       return [worker, of, attempt, now?.revision === String(record.revision), now?.token === record.token];
     }),
+    lastAnswer && [lastAnswer.worker, lastAnswer.attempt, ofUndelivered(state, lastAnswer)],
     ...[oracle.codes, oracle.final, oracle.contradicted],
     oracle.heard.map(({ firstNotPaidAt, ...more }) => [more, ago(state, firstNotPaidAt)]),
     oracle.submissions.map(({ beganAt, answeredAt, ...more }) => [

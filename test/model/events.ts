@@ -12,7 +12,14 @@ export type Event =
   /** Any job of any queue, put back or replayed: a worker begins. */
   | { readonly do: 'begin'; readonly worker: Side; readonly of: Of }
   /** What became of a submission, told by the worker that made it, whenever. */
-  | { readonly do: 'answer'; readonly of: Of; readonly attempt: number; readonly as: Answer }
+  | {
+      readonly do: 'answer';
+      readonly of: Of;
+      readonly attempt: number;
+      readonly as: Answer;
+      /** It is written down, and the worker does not hear of that. */
+      readonly unheard?: true;
+    }
   /** The same once more, because the worker did not hear that it was written. */
   | { readonly do: 'again' }
   /** The worker is gone, and with it all it knew; another process takes its place. */
@@ -104,10 +111,12 @@ export interface Alphabet {
   /** Whoever reads and whoever writes are not at it at the same time: others come between. */
   readonly split: boolean;
   readonly again: boolean;
+  readonly unheard: boolean;
   readonly noToken: boolean;
   readonly resolve: boolean;
   readonly time: boolean;
-  readonly rollback: boolean;
+  /** How often Redis may lose its last writes. */
+  readonly rollbacks: number;
   readonly breaker: boolean;
 }
 
@@ -162,14 +171,17 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
     }
   }
   for (const { of, attempt } of state.held) {
-    for (const as of alphabet.answers) events.push({ do: 'answer', of, attempt, as });
+    for (const as of alphabet.answers) {
+      events.push({ do: 'answer', of, attempt, as });
+      if (alphabet.unheard && state.lastAnswer === null) events.push({ do: 'answer', of, attempt, as, unheard: true });
+    }
   }
   for (const worker of [0, 1] as const) {
     if (busy(worker)) events.push({ do: 'crash', worker });
     if (busy(worker) && isMissed(worker) && !asleep(worker)) events.push({ do: 'stall', worker });
   }
   for (const which of state.undelivered.keys()) events.push({ do: 'deliver', which });
-  if (alphabet.again && state.lastAnswer !== null) events.push({ do: 'again' });
+  if (state.lastAnswer !== null) events.push({ do: 'again' });
   if (alphabet.time) {
     if (content.records.some((record) => record && isOpen(record.state) && Number(record.expiresAt) > clock)) {
       events.push({ do: 'deadline' });
@@ -183,10 +195,12 @@ export function eventsAt(state: State, world: World, alphabet: Alphabet): Event[
     const now = content.breaker.state ?? 'closed';
     for (const is of ['closed', 'open', 'half_open'] as const) if (is !== now) events.push({ do: 'breaker', is });
   }
-  if (alphabet.rollback && rollback) {
-    const { saved, done } = rollback;
-    if (!done) events.push({ do: 'save' }, { do: 'wait' });
-    if (saved !== null && !done) events.push({ do: 'rollback' });
+  if (rollback) {
+    const { saved, times } = rollback;
+    if (times < alphabet.rollbacks) {
+      events.push({ do: 'save' }, { do: 'wait' });
+      if (saved !== null) events.push({ do: 'rollback' });
+    }
     if (recovering) events.push({ do: 'recover' });
     for (const worker of [0, 1] as const) {
       if (recovering || state.workers[worker].stalled) events.push({ do: 'beat', worker });

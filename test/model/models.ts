@@ -20,10 +20,11 @@ const QUIET: Alphabet = {
   seconds: ['same', 'other'],
   split: false,
   again: false,
+  unheard: false,
   noToken: false,
   resolve: false,
   time: true,
-  rollback: false,
+  rollbacks: 0,
   breaker: false,
 };
 
@@ -97,13 +98,16 @@ export const breaker: Model = {
 /** Redis comes back as another server, without its last writes. */
 export const rollback = (second: 'same' | 'other'): Model => ({
   world: worlds.inquiry,
-  alphabet: { ...QUIET, answers: ['wrong', 'lost', 'not_sent'], seconds: [second], time: false, rollback: true },
+  alphabet: { ...QUIET, answers: ['wrong', 'lost', 'not_sent'], seconds: [second], time: false, rollbacks: 1 },
 });
 
 /** Redis comes back as another server, in the middle of everything else. */
 export const everythingRolledBack = (): Model => {
   const { world, alphabet } = everything('inquiry');
-  return { world, alphabet: { ...alphabet, rollback: true, split: false, again: false, breaker: false } };
+  return {
+    world,
+    alphabet: { ...alphabet, rollbacks: 2, split: false, again: false, unheard: true, breaker: false },
+  };
 };
 
 /** Everything there is, for random runs. */
@@ -134,6 +138,7 @@ export const everything = (world: keyof typeof worlds): Model => ({
     callbacks: ['paid', 'paid_less', 'paid_unsaid', 'not_paid'],
     split: true,
     again: true,
+    unheard: false,
     noToken: true,
     resolve: true,
     breaker: true,

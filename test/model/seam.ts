@@ -17,6 +17,17 @@ local function modelUptime() return (tonumber(modelValue('clock')) - tonumber(mo
 
 const OWN_SERVER = `local function currentServer() return modelValue('server') end`;
 
+/** Stands for a reply that never came, of what was carried out. */
+const LOST = 'the reply was lost';
+export class ReplyLost extends Error {
+  override readonly name = 'ReplyLost';
+}
+
+/** As apply.lua says it of one change. */
+function isWritten(reply: unknown): boolean {
+  return typeof reply === 'string' && /^\[\[1,/.test(reply);
+}
+
 export type Mutate = (source: string) => string;
 
 export class Seam {
@@ -26,6 +37,10 @@ export class Seam {
   rehearsed: unknown[] | null = null;
   /** What the scripts that really ran have answered, in order. */
   replies: unknown[] = [];
+  /** The reply that says that a change was written is lost. */
+  losesReply = false;
+  #underWay = 0;
+  #answered: (() => void)[] = [];
   readonly #redis: RedisConnection;
   readonly #mutate: Mutate;
   /** From the hash of the text as the product has it to the hash of the text as it runs here. */
@@ -50,12 +65,35 @@ export class Seam {
   }
 
   async #evalsha(sha: string, rest: unknown[]): Promise<unknown> {
-    if (this.rehearsed !== null) return this.rehearsed.shift();
+    if (this.rehearsed !== null) {
+      const reply = this.rehearsed.shift();
+      if (reply === LOST) throw new ReplyLost();
+      return reply;
+    }
     const patched = this.#known.get(sha);
     if (patched === undefined) throw new Error('NOSCRIPT the test has not seen this script yet');
-    const reply = await this.#redis.call('EVALSHA', patched, ...(rest as string[]));
-    this.replies.push(reply);
+    const reply = await this.#inOneTurn(this.#redis.call('EVALSHA', patched, ...(rest as string[])));
+    const isLost = this.losesReply && isWritten(reply);
+    if (isLost) this.losesReply = false;
+    this.replies.push(isLost ? LOST : reply);
+    if (isLost) throw new ReplyLost();
     return reply;
+  }
+
+  /**
+   * What is asked at the same time is answered at the same time, as it is when it is rehearsed: else what follows would be
+   * asked together the one time and apart the other.
+   */
+  async #inOneTurn(asking: Promise<unknown>): Promise<unknown> {
+    this.#underWay += 1;
+    const [answer] = await Promise.allSettled([asking]);
+    this.#underWay -= 1;
+    await new Promise<void>((goOn) => {
+      this.#answered.push(goOn);
+      if (this.#underWay === 0) for (const each of this.#answered.splice(0)) each();
+    });
+    if (answer.status === 'rejected') throw answer.reason;
+    return answer.value;
   }
 
   async #eval(source: string, rest: unknown[]): Promise<unknown> {

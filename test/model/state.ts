@@ -47,7 +47,8 @@ export interface State {
   /** Null where Redis never loses anything. */
   readonly rollback: {
     readonly saved: { readonly content: Content; readonly outbox: readonly OutboxEntry[] } | null;
-    readonly done: boolean;
+    /** How often it has been lost. */
+    readonly times: number;
     readonly recovering: boolean;
   } | null;
 }

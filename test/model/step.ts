@@ -24,6 +24,7 @@ import {
   Violation,
   type World,
 } from './oracle.ts';
+import { ReplyLost } from './seam.ts';
 import type { Held, Memory, State, Undelivered, WorkerState } from './state.ts';
 
 export interface Model {
@@ -43,7 +44,7 @@ const BEAT_EVERY_MS = 1_000;
 const BREAKER = {
   ...{ enabled: true, failures: 1_000, share: 1, windowMs: 60_000, openMs: 5_000, maxOpenMs: 60_000, rampMs: 1_000 },
 };
-const SERVERS = ['aa:00', 'bb:11'] as const;
+const SERVERS = ['aa:00', 'bb:11', 'cc:22'] as const;
 
 /** The production witness, by the clock of the model, and with a memory that can be rebuilt. */
 class ModelWitness extends Witness {
@@ -137,16 +138,24 @@ class ModelJournal extends Journal {
     seal: (client: string, details: unknown) => Promise<string>,
   ): Promise<Applied> {
     const from = this.#lane.seam.replies.length;
-    const applied = await super.apply(record, evidence, facts, seal);
-    if (record.state === 'sending' && applied.verdict !== null)
-      this.witness.note(from, { do: 'apply', record, evidence });
-    return applied;
+    let isNoted = record.state === 'sending';
+    try {
+      const applied = await super.apply(record, evidence, facts, seal);
+      isNoted &&= applied.verdict !== null;
+      return applied;
+    } finally {
+      if (isNoted) this.witness.note(from, { do: 'apply', record, evidence });
+    }
   }
 }
 
 interface Worker {
   readonly journal: ModelJournal;
   readonly epoch: Epoch;
+}
+
+function unlessLost(error: unknown): void {
+  if (!(error instanceof ReplyLost)) throw error;
 }
 
 /** Where everything begins: one verification is queued, two workers live. */
@@ -168,12 +177,12 @@ export async function begin(lane: Lane, { world, alphabet }: Model): Promise<Sta
     lastAnswer: null,
     outbox: [],
     oracle: newOracle(['a', null]),
-    rollback: alphabet.rollback ? { saved: null, done: false, recovering: false } : null,
+    rollback: alphabet.rollbacks > 0 ? { saved: null, times: 0, recovering: false } : null,
   };
   const step = new Step(lane, { world, alphabet }, nothing);
   return await step.run(async () => {
     await step.accept(0, 'a');
-    if (!alphabet.rollback) return;
+    if (alphabet.rollbacks === 0) return;
     // A verification whose acceptance was lost is another matter: both are accepted before anything can be lost.
     await step.accept(1, alphabet.seconds[0] === 'same' ? 'a' : 'b');
     await step.beatAll(true);
@@ -258,10 +267,14 @@ class Step {
                 ? { from: 'no_key' }
                 : { from: 'not_sent', code: 'ECONNREFUSED', remediable: answer.notSent };
         this.#change({ held: state.held.filter((one) => one !== held) });
-        if (this.#model.alphabet.again) this.#change({ lastAnswer: { ...held, evidence } });
-        return await this.#conclude({ ...held, evidence });
+        if (this.#model.alphabet.again || event.unheard) this.#change({ lastAnswer: { ...held, evidence } });
+        lane.seam.losesReply = event.unheard === true;
+        await this.#conclude({ ...held, evidence }).catch(unlessLost);
+        lane.seam.losesReply = false;
+        return;
       }
       case 'again':
+        if (!this.#model.alphabet.again) this.#change({ lastAnswer: null });
         return await this.#conclude(state.lastAnswer as Held & Undelivered);
       case 'deliver': {
         const undelivered = state.undelivered[event.which] as Undelivered;
@@ -337,14 +350,16 @@ class Step {
       case 'rollback': {
         const { content } = await lane.save(state.workers.map(({ name }) => name));
         const saved = state.rollback?.saved?.content ?? content;
+        const times = (state.rollback?.times ?? 0) + 1;
+        const server = SERVERS[times] as string;
         const back = { ...saved, alive: saved.alive.filter((name) => content.alive.includes(name)) };
         this.#change({
-          server: SERVERS[1],
+          server,
           serverStartedAt: lane.clock,
           oracle: { ...state.oracle, rolledBack: true },
         });
-        this.#rollback({ done: true, saved: null });
-        await lane.load(back, lane.clock, SERVERS[1], lane.clock);
+        this.#rollback({ times, saved: null });
+        await lane.load(back, lane.clock, server, lane.clock);
         return;
       }
       case 'breaker': {
@@ -499,7 +514,7 @@ class Step {
           await journal.begin(one.id);
           break;
         case 'apply':
-          await journal.apply(one.record, one.evidence, {}, async () => 'sealed');
+          await journal.apply(one.record, one.evidence, {}, async () => 'sealed').catch(unlessLost);
           break;
         case 'beat':
           await journal.witness.beat();
@@ -532,9 +547,9 @@ class Step {
   }
 
   async #passUntil(time: number): Promise<void> {
-    const { rollback, server } = this.#state;
+    const { rollback } = this.#state;
     await this.#lane.setClock(time);
-    if (rollback && !(rollback.done && server !== SERVERS[1])) await this.beatAll(false);
+    if (rollback) await this.beatAll(false);
   }
 
   #awake(): Side {
