@@ -131,7 +131,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     says: 'after a rollback, who comes back late gives an attempt back to the queue that another worker has begun anew',
     mended: true,
-    model: everythingRolledBack(),
+    model: everythingRolledBack('inquiry'),
     trace: [
       { do: 'begin', worker: 0, of: 0 },
       { do: 'stall', worker: 0 },
@@ -150,7 +150,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     says: 'after a rollback, an attempt that was to be tried again and is unresolved now does not hold its transaction',
     mended: true,
-    model: everythingRolledBack(),
+    model: everythingRolledBack('inquiry'),
     trace: [
       { do: 'begin', worker: 0, of: 0 },
       { do: 'answer', of: 0, attempt: 1, as: 'refused' },
@@ -165,7 +165,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     says: 'after a rollback, what a person proves while the journal recovers hides that another code was sent before',
     mended: true,
-    model: everythingRolledBack(),
+    model: everythingRolledBack('inquiry'),
     trace: [
       { do: 'begin', worker: 0, of: 1 },
       { do: 'answer', of: 1, attempt: 1, as: 'unknown' },
@@ -186,7 +186,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     says: 'after a rollback, who is suspected to have brought a code takes it from whom is known to have, and gives it back',
     mended: true,
-    model: everythingRolledBack(),
+    model: everythingRolledBack('inquiry'),
     trace: [
       { do: 'wait' },
       { do: 'begin', worker: 0, of: 1 },
@@ -201,7 +201,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     says: 'after a rollback, of two that are suspected to have brought a code the first that is found untouched forgets it',
     mended: true,
-    model: everythingRolledBack(),
+    model: everythingRolledBack('inquiry'),
     trace: [
       { do: 'begin', worker: 0, of: 1 },
       { do: 'begin', worker: 0, of: 0 },
@@ -219,7 +219,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     says: 'after a rollback, who comes back past the deadline calls not submitted what another worker has begun anew',
     mended: true,
-    model: everythingRolledBack(),
+    model: everythingRolledBack('inquiry'),
     trace: [
       { do: 'begin', worker: 0, of: 0 },
       { do: 'stall', worker: 0 },
@@ -236,7 +236,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     says: 'after a rollback, who never heard that it may be tried again says so once more, and it is sent once more',
     mended: true,
-    model: everythingRolledBack(),
+    model: everythingRolledBack('inquiry'),
     trace: [
       { do: 'begin', worker: 0, of: 0 },
       { do: 'save' },
@@ -256,7 +256,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     says: 'after a rollback, who heard only that another attempt had followed calls it not submitted past the deadline',
     mended: true,
-    model: everythingRolledBack(),
+    model: everythingRolledBack('inquiry'),
     trace: [
       { do: 'begin', worker: 0, of: 0 },
       { do: 'stall', worker: 0 },
@@ -272,7 +272,7 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     says: 'after a rollback, who never heard that nothing was sent takes the code from who submitted it since, and gives it back',
     mended: true,
-    model: everythingRolledBack(),
+    model: everythingRolledBack('inquiry'),
     trace: [
       { do: 'begin', worker: 1, of: 0 },
       { do: 'answer', of: 0, attempt: 1, as: 'cannot_be_sent', unheard: true },

@@ -102,8 +102,8 @@ export const rollback = (second: 'same' | 'other'): Model => ({
 });
 
 /** Redis comes back as another server, in the middle of everything else. */
-export const everythingRolledBack = (): Model => {
-  const { world, alphabet } = everything('inquiry');
+export const everythingRolledBack = (of: keyof typeof worlds): Model => {
+  const { world, alphabet } = everything(of);
   return {
     world,
     alphabet: { ...alphabet, rollbacks: 2, split: false, again: false, unheard: true, breaker: false },

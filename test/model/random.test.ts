@@ -86,7 +86,8 @@ test.each([
   ['inquiry', everything('inquiry')],
   ['callback', everything('callback')],
   ['noMoney', everything('noMoney')],
-  ['inquiry, and Redis loses its last writes', everythingRolledBack()],
+  ['inquiry, and Redis loses its last writes', everythingRolledBack('inquiry')],
+  ['callback, and Redis loses its last writes', everythingRolledBack('callback')],
 ] as const)(
   'every rule holds in long lives at random, and each comes to an end: %s',
   async (world, model) => {

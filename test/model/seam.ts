@@ -23,6 +23,12 @@ export class ReplyLost extends Error {
   override readonly name = 'ReplyLost';
 }
 
+/** When this turn of the event loop has ended, and all is asked that is asked at its end. */
+async function answeredLater(reply: unknown): Promise<unknown> {
+  for (let turn = 0; turn < 2; turn += 1) await new Promise((goOn) => setImmediate(goOn));
+  return reply;
+}
+
 /** As apply.lua says it of one change. */
 function isWritten(reply: unknown): boolean {
   return typeof reply === 'string' && /^\[\[1,/.test(reply);
@@ -35,6 +41,8 @@ export class Seam {
   readonly connection: RedisConnection;
   /** While these are there they are the replies, in order, and Redis is not asked: so a journal's memory is rebuilt. */
   rehearsed: unknown[] | null = null;
+  /** What is rehearsed was asked at the same time as other things. */
+  rehearsesTurns = false;
   /** What the scripts that really ran have answered, in order. */
   replies: unknown[] = [];
   /** The reply that says that a change was written is lost. */
@@ -68,7 +76,7 @@ export class Seam {
     if (this.rehearsed !== null) {
       const reply = this.rehearsed.shift();
       if (reply === LOST) throw new ReplyLost();
-      return reply;
+      return this.rehearsesTurns ? await this.#inOneTurn(answeredLater(reply)) : reply;
     }
     const patched = this.#known.get(sha);
     if (patched === undefined) throw new Error('NOSCRIPT the test has not seen this script yet');
@@ -81,8 +89,8 @@ export class Seam {
   }
 
   /**
-   * What is asked at the same time is answered at the same time, as it is when it is rehearsed: else what follows would be
-   * asked together the one time and apart the other.
+   * What is asked at the same time is answered at the same time, also when it is rehearsed: else what follows would be asked
+   * together the one time and apart the other.
    */
   async #inOneTurn(asking: Promise<unknown>): Promise<unknown> {
     this.#underWay += 1;

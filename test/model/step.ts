@@ -509,6 +509,7 @@ class Step {
     for (const one of memory) {
       lane.clock = one.at;
       seam.rehearsed = [...one.replies];
+      seam.rehearsesTurns = one.do === 'assert';
       switch (one.do) {
         case 'begin':
           await journal.begin(one.id);
