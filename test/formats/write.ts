@@ -86,10 +86,11 @@ const keySets = ['keys.json', 'details.json'].map((name) => [
   JSON.parse(readFileSync(join(installation.folder, name), 'utf8')),
 ]);
 const sample = { writtenAt: Date.now(), keySets: Object.fromEntries(keySets), commands };
-// A failed job has the trace of its error, and with it the folder in which the sample was written.
+// A failed job has the trace of its error, and with it the folder in which the sample was written: of our own modules as an
+// address, of CommonJS ones as a path.
 const text = JSON.stringify(sample, null, 1).replaceAll(
-  new URL('../../', import.meta.url).href,
-  'file:///otp-pipeline/',
+  fileURLToPath(new URL('../../', import.meta.url)),
+  '/otp-pipeline/',
 );
 writeFileSync(fileURLToPath(new URL('./v1.json', import.meta.url)), `${text}\n`);
 redis.disconnect();
