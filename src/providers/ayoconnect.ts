@@ -51,6 +51,7 @@ import {
   capitals,
   httpCode,
   NO_WORD,
+  namesAnother,
   nothing,
   plainWord,
   readExact,
@@ -285,7 +286,7 @@ export const ayoconnect = defineProvider<Credentials, Options>({
         const { responseCode, originalReferenceNo } = answer;
         const told = agrees(response, responseCode) ? ANSWERS[responseCode] : undefined;
         if (told === undefined) return undocumented(response, responseCode);
-        if (originalReferenceNo && originalReferenceNo !== reference) return undocumented(response, responseCode);
+        if (namesAnother(originalReferenceNo, reference)) return undocumented(response, responseCode);
         const wait = told.kind === 'refused' && told.cause === 'throttled' ? retryAfter(response) : {};
         return { ...told, providerCode: responseCode, ...wait } as Outcome;
       },
@@ -312,7 +313,7 @@ export const ayoconnect = defineProvider<Credentials, Options>({
       const answer = readExact(snapAnswer, response.body);
       if (answer === null) return nothing(response, false);
       const { responseCode, originalReferenceNo } = answer;
-      if (!agrees(response, responseCode) || (originalReferenceNo && originalReferenceNo !== subject.reference)) {
+      if (!agrees(response, responseCode) || namesAnother(originalReferenceNo, subject.reference)) {
         return nothing(response, false, responseCode);
       }
       switch (responseCode) {

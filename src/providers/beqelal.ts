@@ -27,7 +27,7 @@ import { secretText } from '../secret.ts';
 import { codeOf } from './building.ts';
 import { headerText, identifier, path } from './fields.ts';
 import { type CallbackRequest, defineProvider, type Finding, type Outcome } from './provider.ts';
-import { callbackReading, readExact, reportedAmounts, undocumented, undocumented429 } from './reading.ts';
+import { callbackReading, namesAnother, readExact, reportedAmounts, undocumented, undocumented429 } from './reading.ts';
 import { isSecret } from './signing.ts';
 
 const credentials = z.strictObject({
@@ -134,12 +134,12 @@ export const beqelal = defineProvider<Credentials, Options>({
       interpret({ options }, response, reference): Outcome {
         if (response.status === 200) {
           const payment = readExact(authorised, response.body);
-          if (payment === null || isOfAnother(payment, reference)) return undocumented(response);
+          if (payment === null || namesAnother(payment.reference, reference)) return undocumented(response);
           return interpretPayment(payment, undocumented(response));
         }
         if (response.status === 429) return undocumented429(response, options.trust429);
         const refusal = readExact(errorEnvelope, response.body);
-        if (refusal && isOfAnother(refusal, reference)) return undocumented(response);
+        if (namesAnother(refusal?.reference, reference)) return undocumented(response);
         const code = refusal?.error.status_code;
         switch (`${response.status} ${code}`) {
           case '400 450':
@@ -188,9 +188,6 @@ function bodyOf(reference: string, code: string, { otpEncoding }: Options): stri
   const otp = otpEncoding !== 'string' && /^[1-9]\d*$/.test(code) ? code : JSON.stringify(code);
   return `{"reference":${JSON.stringify(reference)},"otp":${otp}}`;
 }
-
-const isOfAnother = (answer: { readonly reference?: string | null | undefined }, reference: string): boolean =>
-  Boolean(answer.reference) && answer.reference !== reference;
 
 function interpretPayment(payment: z.output<typeof authorised>, otherwise: Outcome): Outcome {
   const identifiers = payment.id ? { identifiers: [payment.id] } : {};

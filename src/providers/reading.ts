@@ -118,6 +118,11 @@ export const seconds = z
 /** A token of theirs, to be sent back in a header: what no header can carry is none, and would be kept for its life. */
 export const bearerToken = headerText(8_192);
 
+/** Does an answer that may leave out which transaction it is about name another one than that asked about? */
+export function namesAnother(named: string | null | undefined, reference: string): boolean {
+  return Boolean(named) && named !== reference;
+}
+
 export function httpCode(response: HttpResponse): string {
   return `HTTP_${response.status}`;
 }

@@ -1,16 +1,16 @@
 /** Provider tokens: how often one is asked for on the wire, who shares it, and how it lies in Redis. */
-import { generateKeyPairSync } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { EventBus } from '../../src/events.ts';
 import { partitionKeys } from '../../src/producers/job.ts';
 import { generateSealingKey, Opener, Sealer, type SealingKeySet } from '../../src/producers/sealing.ts';
 import { ayoconnect } from '../../src/providers/ayoconnect.ts';
 import { lipaLater } from '../../src/providers/lipa-later.ts';
-import type { BoundProvider } from '../../src/providers/provider.ts';
+import type { BoundProvider, TokenCall } from '../../src/providers/provider.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { freePort } from '../../src/redis/process.ts';
 import { type SessionDependencies, Sessions, type Tokens } from '../../src/workers/sessions.ts';
 import { Transport } from '../../src/workers/transport.ts';
+import { bind, loadFixture } from '../providers/fixture.ts';
 import {
   answer,
   type Behaviour,
@@ -83,11 +83,11 @@ async function sessionsOf(given: Partial<SessionDependencies> = {}, baseUrl = se
 }
 
 const ask = async (sessions: Sessions): Promise<Tokens> => await sessions.tokens(['token'], null);
-const textOf = (tokens: Tokens): string | undefined =>
-  tokens.kind === 'ready' ? tokens.tokens.token?.reveal() : undefined;
-
-const textOfB2b = (tokens: Tokens): string | undefined =>
-  tokens.kind === 'ready' ? tokens.tokens.b2bToken?.reveal() : undefined;
+const textOfThe =
+  (call: TokenCall) =>
+  (tokens: Tokens): string | undefined =>
+    tokens.kind === 'ready' ? tokens.tokens[call]?.reveal() : undefined;
+const textOf = textOfThe('token');
 
 async function everythingInRedis(): Promise<string> {
   const found = await redis.keys('*');
@@ -228,15 +228,7 @@ describe('a token that is asked for with another one', () => {
     };
   };
   const sessionsAt = async (given: Partial<SessionDependencies> = {}): Promise<Sessions> => {
-    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-    const provider = ayoconnect.bind({
-      baseUrl: server.url,
-      credentials: ayoconnect.credentials.parse({
-        ...{ clientId: 'client', clientSecret: 'secret', merchantId: 'DEMO01', channelId: '95221' },
-        privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-      }),
-      options: ayoconnect.options.parse({}),
-    });
+    const provider = bind(ayoconnect, loadFixture('ayoconnect'), { baseUrl: server.url });
     return await sessionsOf({ provider, ...given });
   };
   const failuresOf = (events: EventBus): unknown[] => {
@@ -255,7 +247,7 @@ describe('a token that is asked for with another one', () => {
     expect(tokens).toMatchObject({ kind: 'ready' });
     expect(calledWith()).toEqual(['b2b', 'b2b2c Bearer b2b-1', 'b2b', 'b2b2c Bearer b2b-2']);
     expect(failures).toEqual([]);
-    expect(textOfB2b(await (await sessionsAt()).tokens(['b2bToken'], null))).toBe('b2b-2');
+    expect(textOfThe('b2bToken')(await (await sessionsAt()).tokens(['b2bToken'], null))).toBe('b2b-2');
   });
 
   test('is asked for twice at most: a new one that is refused as well is our own fault', async () => {
