@@ -13,23 +13,21 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local server, recovering = nil, nil
 local function isAnotherServer(expected)
+  if not expected then return false end
   server = server or currentServer()
   return expected ~= server
 end
 
 -- Another server than the one this journal was last whole on may have lost what a change believes: see beat.lua.
 local function isRecovering()
-  if recovering == nil then
-    local lastWhole = redis.call('HGET', KEYS[5], 'server')
-    recovering = lastWhole and isAnotherServer(lastWhole)
-  end
+  if recovering == nil then recovering = isAnotherServer(redis.call('HGET', KEYS[5], 'server')) end
   return recovering
 end
 
 -- For an attempt that may be followed by another: a worker of which nobody hears may have begun that one already, where this
 -- server does not know it. Whoever recovers the journal looks for it from `recoverUntil` on, among what is queued then.
 local function isTooLate(expected)
-  if not isRecovering() then return expected ~= '' and isAnotherServer(expected) end
+  if not isRecovering() then return isAnotherServer(expected) end
   local epoch = redis.call('HMGET', KEYS[5], 'recovering', 'recoverUntil')
   return epoch[1] == server and now >= tonumber(epoch[2])
 end
@@ -131,7 +129,7 @@ local answers = each(#changes, function(index)
   local fence = change.fence
   local isOut = fence == 'whole' and isRecovering()
     or fence == 'in_time' and isTooLate(change.server)
-    or fence == 'if_untried' and change.server ~= '' and isAnotherServer(change.server)
+    or fence == 'if_untried' and isAnotherServer(change.server)
   if isOut then return { 2, now } end
 
   local set = { 'updatedAt', string.format('%.0f', now), 'history', (found[2] or '') .. change.history }

@@ -327,11 +327,8 @@ export interface Application {
   /** Of the record that it was decided on. */
   readonly version: string;
   readonly fence: Change['fence'];
-  /**
-   * The one that was first asked to have this attempt followed by another; where it is only now, the one that was told all
-   * that this worker knows. '': any.
-   */
-  readonly server: string;
+  /** The server by which the fence is judged, as the journal knows it. Absent where any will do. */
+  readonly server?: string;
   readonly set: Readonly<Record<string, string>>;
   readonly clear: readonly string[];
   /** A line. */
@@ -354,12 +351,7 @@ export interface Application {
   readonly isOver: boolean;
 }
 
-export function applicationOf(
-  change: Change,
-  before: VerificationRecord,
-  toldServer: string | null,
-  retryAskedOf: string | null,
-): Application {
+export function applicationOf(change: Change, before: VerificationRecord, server: string | null): Application {
   const { set, clear, reference, dueAt, fence, history, health, publish, retentionMs, slowDownMs } = change;
   const state = set.state ?? before.state;
   const isInReview = set.needsReview === '1' || (before.needsReview && !clear.includes('needsReview'));
@@ -367,7 +359,7 @@ export function applicationOf(
     id: before.id,
     version: versionOf(before),
     ...{ fence, set, clear, history, health, publish, dueAt, retentionMs, slowDownMs },
-    server: retryAskedOf ?? (fence === 'in_time' ? toldServer : null) ?? '',
+    ...(server === null ? {} : { server }),
     ends: set.state === 'settled',
     deadline: before.expiresAt,
     awaiting:

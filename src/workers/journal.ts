@@ -24,6 +24,7 @@ import { type AttemptOutcome, type BreakerSettings, type Health, OUTCOMES_KEPT }
 import {
   type Application,
   applicationOf,
+  type Change,
   changeOf,
   codeUseIn,
   eventOf,
@@ -373,7 +374,7 @@ export class Journal {
       const change = changeOf(verdict, before, situation, evidence, facts, { ...this.#settings, sealedDetails });
       const snapshot = change.publish === '' ? null : snapshotOf(change, before);
       const asking = this.#applications.ask({
-        application: applicationOf(change, before, this.witness.toldServer, this.#retryAskedOf.get(record) ?? null),
+        application: applicationOf(change, before, this.#expectedServer(record, change)),
         snapshot,
         keys: [
           this.keys.record(before.id),
@@ -416,6 +417,14 @@ export class Journal {
         throw new RecordError(before.id, 'revision', 'a number as scripts write it');
       before = moved;
     }
+  }
+
+  /**
+   * The server that was first asked to have this attempt followed by another; where it is only now, the one that was told
+   * all that this worker knows. Null: any.
+   */
+  #expectedServer(record: VerificationRecord, { fence }: Change): string | null {
+    return this.#retryAskedOf.get(record) ?? (fence === 'in_time' ? this.witness.toldServer : null);
   }
 
   async #tellApplications(all: readonly Applying[]): Promise<readonly Answered<AppliedReply>[]> {
