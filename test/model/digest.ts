@@ -257,7 +257,7 @@ function withRollback(state: State, { saved, times, recovering }: NonNullable<St
       const { worker, of, attempt, record } = one;
       return [worker, of, attempt, now?.revision === String(record.revision), now?.token === record.token];
     }),
-    lastAnswer && [lastAnswer.worker, lastAnswer.attempt, ofUndelivered(state, lastAnswer)],
+    lastAnswer && [lastAnswer.worker, lastAnswer.of, ofUndelivered(state, lastAnswer)],
     ...[oracle.codes, oracle.final, oracle.contradicted],
     oracle.heard.map(({ firstNotPaidAt, ...more }) => [more, ago(state, firstNotPaidAt)]),
     oracle.submissions.map(({ beganAt, answeredAt, ...more }) => [
