@@ -158,8 +158,9 @@ local answers = each(#changes, function(index)
   if change.slowDownMs > 0 and tonumber(redis.call('GET', slowed) or '0') < now + change.slowDownMs then
     redis.call('SET', slowed, string.format('%.0f', now + change.slowDownMs), 'PX', change.slowDownMs)
   end
-  local onTrial = change.isOver and isOnTrial(id)
-  if onTrial then
+  local onTrial = change.endsAttempt and isOnTrial(id)
+  -- One that failed keeps the others out until the breaker is moved: whoever went in between would fail as well.
+  if onTrial and change.health ~= 'failed' then
     redis.call('HDEL', KEYS[6], 'trial', 'trialUntil')
     trial = false
   end

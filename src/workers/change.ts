@@ -347,8 +347,8 @@ export interface Application {
   readonly publish: string;
   readonly slowDownMs: number;
   readonly health: Health | '';
-  /** No attempt is under way. */
-  readonly isOver: boolean;
+  /** An attempt was under way, and is over. */
+  readonly endsAttempt: boolean;
 }
 
 export function applicationOf(change: Change, before: VerificationRecord, server: string | null): Application {
@@ -370,7 +370,7 @@ export function applicationOf(change: Change, before: VerificationRecord, server
           : 'as it is',
     review: isInReview ? 'in' : before.needsReview ? 'out' : 'as it is',
     ...(touches(reference) ? { transaction: reference } : {}),
-    isOver: state !== 'sending',
+    endsAttempt: before.state === 'sending' && state !== 'sending',
   };
 }
 

@@ -105,35 +105,44 @@ describe('a provider that fails with 503', () => {
   test('is asked no more than the probes ask, then sent one verification at a time until one is answered', async () => {
     const server = await startServer(behaviours.says(503));
     // Inquiries are due at once: while it is open they are asked as probes alone.
-    const { one, told } = await startPair('cepta', server.url, {
+    const { one, other, told } = await startPair('cepta', server.url, {
       concurrency: 2,
       inquiry: { delaysMs: [1], giveUpAfterMs: 3_600_000 },
     });
+    // Counted when it happens: a look from outside may come when the breaker has moved on.
+    const begun = (): number => told('attempt:begun').length;
+    const asked = (): number => server.requests.filter(isInquiry).length;
+    const atProbe: { begun: number; asked: number }[] = [];
+    const atOpening: number[] = [];
+    const held: (() => void)[] = [];
+    for (const { events } of [one, other]) {
+      events.on('breaker:probed', () => atProbe.push({ begun: begun(), asked: asked() }));
+      events.on('breaker:opened', ({ row }) => {
+        atOpening.push(begun());
+        if (row !== 3) return;
+        server.behave((socket, request) => {
+          if (isInquiry(request)) behaviours.saysJson(200, CEPTA_PAID)(socket, request);
+          else held.push(() => behaviours.saysJson(200, { status: true, message: 'ok', data: {} })(socket, request));
+        });
+      });
+    }
     const ids = await enqueueMany(one, 'cepta', 12);
-    await expect.poll(async () => await stateOf(one, 'cepta'), until).toBe('open');
-    await expect.poll(() => told('breaker:probed').length, until).toBe(1);
+    await expect.poll(() => atOpening.length, until).toBe(3);
+    const [first, second] = atProbe;
     // Each of the two workers had two under way when it opened.
-    const submitted = told('attempt:begun').length;
+    const submitted = first?.begun ?? 0;
     expect(submitted).toBeLessThanOrEqual(BREAKER.failures + 3);
-    expect(told('breaker:probed')[0]).toMatchObject({ by: 'inquiry', answered: false, code: '503' });
-    const asked = server.requests.filter(isInquiry).length;
-    await expect.poll(() => told('breaker:probed').length, until).toBeGreaterThan(1);
-    expect(server.requests.filter(isInquiry)).toHaveLength(asked);
+    expect(told('breaker:probed').find(({ by }) => by === 'inquiry')).toMatchObject({ answered: false, code: '503' });
+    expect(second, 'nothing else is sent or asked while it is open').toEqual(first);
     // An inquiry that is broken alone keeps nobody waiting: every second probe goes without, and a connection it gets.
     expect(told('breaker:probed').find(({ by }) => by === 'connection')).toMatchObject({ answered: true });
 
-    // Half open: a single one goes, and it fails.
-    await expect.poll(() => told('breaker:opened').length, until).toBe(3);
-    expect(told('attempt:begun')).toHaveLength(submitted + 1);
+    // Half open: a single one went, and it failed.
+    expect(atOpening[2]).toBe(submitted + 1);
     expect(told('breaker:opened').find(({ row }) => row === 3)).toMatchObject({ because: '503', again: true });
 
-    const held: (() => void)[] = [];
-    server.behave((socket, request) => {
-      if (isInquiry(request)) behaviours.saysJson(200, CEPTA_PAID)(socket, request);
-      else held.push(() => behaviours.saysJson(200, { status: true, message: 'ok', data: {} })(socket, request));
-    });
     await expect.poll(() => held.length, until).toBe(1);
-    await expect.poll(() => told('attempt:begun').length, { timeout: 400, interval: 50 }).toBe(submitted + 2);
+    expect(begun()).toBe(submitted + 2);
     expect(await stateOf(one, 'cepta')).toBe('half_open');
     server.behave((socket, request) =>
       isInquiry(request)
@@ -142,7 +151,7 @@ describe('a provider that fails with 503', () => {
     );
     held[0]?.();
     await expect.poll(async () => await stateOf(one, 'cepta'), until).toBe('closed');
-    await expect.poll(() => told('attempt:begun').length, until).toBe(12);
+    await expect.poll(begun, until).toBe(12);
     await expect.poll(() => server.requests.filter((request) => !isInquiry(request)).length, until).toBe(12);
     expect(new Set(told('attempt:begun').map(({ id }) => id))).toEqual(new Set(ids));
   });
@@ -222,6 +231,21 @@ describe('in the journal', () => {
     expect(heard).toBeNull();
     expect(await journals[1]?.begin(second)).toMatchObject({ is: 'begun' });
     expect(await redis.hget(keys.breaker, 'trial')).toBe(second);
+  });
+
+  test('half open, nobody goes between a trial that failed and the opening that follows from it', async () => {
+    const { redis, journals, keys } = await startJournals();
+    const [first, second] = [await seed(redis), await seed(redis)];
+    await redis.hset(keys.breaker, halfOpen);
+    const begun = await journals[0]?.begin(first);
+    if (begun?.is !== 'begun') throw new Error('not begun');
+    const { heard } = (await journals[0]?.apply(begun.record, { from: 'lost', code: 'TIMEOUT' }, {}, seal)) ?? {};
+    expect(heard).toMatchObject({ health: 'failed', trial: true });
+    expect(await journals[1]?.begin(second)).toMatchObject({ is: 'later', because: 'held' });
+
+    // Its worker died before it could open the breaker: that keeps the others waiting no longer than the trial itself.
+    await redis.hset(keys.breaker, { trialUntil: '1' });
+    expect(await journals[1]?.begin(second)).toMatchObject({ is: 'begun' });
   });
 
   test('half open, a token that cannot be had opens it again: without one nobody gets as far as a trial', async () => {
