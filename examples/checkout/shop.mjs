@@ -53,7 +53,9 @@ async function payment(order) {
 
 /** At least once and in any number: a result that was applied already, or is older, finds no row to change. */
 async function applyResult({ subject, data }) {
-  const state = data.transaction === 'succeeded' ? 'paid' : data.final ? 'failed' : 'proving';
+  // Final, and yet nobody knows: another verification of this payment may still prove that it was paid.
+  const hasFailed = data.final && data.transaction !== 'unknown';
+  const state = data.transaction === 'succeeded' ? 'paid' : hasFailed ? 'failed' : 'proving';
   await database.query('UPDATE payments SET state = $2, sequence = $3 WHERE verification_id = $1 AND sequence < $3', [
     subject,
     state,

@@ -29,7 +29,7 @@ END
     ) || status=000
     case $status in
       200 | 202) cat "$files/body"; return ;;
-      000 | 409 | 429 | 503) ;;
+      000 | 409 | 429 | 5??) ;;
       *) echo "$status $(cat "$files/body")" >&2; return 1 ;;
     esac
     [ "$(date +%s)" -lt "$give_up_at" ] || { echo "no answer" >&2; return 1; }

@@ -12,7 +12,6 @@ import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.time.Duration;
 import java.time.Instant;
-import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -63,8 +62,8 @@ public class Enqueue {
                 HttpResponse<String> answer = HTTP.send(request, BodyHandlers.ofString());
                 int status = answer.statusCode();
                 if (status == 200 || status == 202) return answer.body();
-                boolean mayBeRepeated = List.of(409, 429, 503).contains(status) && Instant.now().isBefore(giveUpAt);
-                if (!mayBeRepeated) throw new IllegalStateException(status + " " + answer.body());
+                boolean mayBeRepeated = status == 409 || status == 429 || status >= 500;
+                if (!mayBeRepeated || Instant.now().isAfter(giveUpAt)) throw new IllegalStateException(status + " " + answer.body());
                 retryAfter = answer.headers().firstValueAsLong("Retry-After").orElse(1);
             } catch (IOException error) {
                 if (Instant.now().isAfter(giveUpAt)) throw new IllegalStateException("no answer", error);

@@ -34,7 +34,8 @@ async function ask(method, url, headers, body, giveUpAt) {
     try {
       const answer = await once(method, url, headers, body);
       if (answer.status === 200 || answer.status === 202) return JSON.parse(answer.text);
-      const mayBeRepeated = [409, 429, 503].includes(answer.status) && Date.now() < giveUpAt;
+      const { status } = answer;
+      const mayBeRepeated = (status === 409 || status === 429 || status >= 500) && Date.now() < giveUpAt;
       if (!mayBeRepeated) throw Object.assign(new Error(`${answer.status} ${answer.text}`), { isAnswer: true });
       retryAfter = Number(answer.headers['retry-after'] || 1);
     } catch (error) {

@@ -29,7 +29,7 @@ function ask(string $path, array $headers, ?string $body, float $giveUpAt): arra
         if ($status === 200 || $status === 202) {
             return json_decode($answer, true, 512, JSON_THROW_ON_ERROR);
         }
-        $mayBeRepeated = $status === 0 || in_array($status, [409, 429, 503], true);
+        $mayBeRepeated = $status === 0 || $status === 409 || $status === 429 || $status >= 500;
         if (!$mayBeRepeated || microtime(true) > $giveUpAt) {
             fwrite(STDERR, $status === 0 ? 'no answer: ' . curl_error($curl) : "$status $answer");
             exit(1);

@@ -3,6 +3,7 @@
 python3 enqueue.py ORDER TRANSACTION_REF CODE
 OTP_URL is where the intake listens, OTP_API_KEY the key of this client.
 """
+import http.client
 import json
 import os
 import sys
@@ -21,10 +22,11 @@ def ask(request, give_up_at):
             with urllib.request.urlopen(request, timeout=35) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
-            if error.code not in (409, 429, 503) or time.time() > give_up_at:
-                sys.exit(f"{error.code} {json.load(error)['detail']}")
+            may_be_repeated = error.code in (409, 429) or error.code >= 500
+            if not may_be_repeated or time.time() > give_up_at:
+                sys.exit(f"{error.code} {error.read().decode()}")
             time.sleep(int(error.headers.get("Retry-After", "1")))
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             if time.time() > give_up_at:
                 sys.exit(f"no answer: {error}")
             time.sleep(1)

@@ -17,9 +17,8 @@ def ask(request, give_up_at)
       options = { use_ssl: INTAKE.scheme == 'https', read_timeout: 35, max_retries: 0 }
       answer = Net::HTTP.start(INTAKE.host, INTAKE.port, **options) { |http| http.request(request) }
       return JSON.parse(answer.body) if %w[200 202].include?(answer.code)
-      unless %w[409 429 503].include?(answer.code) && Time.now < give_up_at
-        abort "#{answer.code} #{JSON.parse(answer.body)['detail']}"
-      end
+      may_be_repeated = %w[409 429].include?(answer.code) || answer.code >= '500'
+      abort "#{answer.code} #{answer.body}" unless may_be_repeated && Time.now < give_up_at
       sleep (answer['Retry-After'] || 1).to_i
     rescue SystemCallError, Timeout::Error, IOError => error
       abort "no answer: #{error.message}" if Time.now > give_up_at

@@ -4,6 +4,8 @@
  */
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -130,13 +132,14 @@ beforeAll(async () => {
   configuration = installation.file;
   const service = opened(await serve(installation.file, 'intake,worker,console'));
   intakeUrl = service.intakeUrl;
+  const proxy = opened(await startProxy());
 
   const publicKeys = join(installation.folder, 'public-keys.json');
   writeFileSync(publicKeys, await printedBy(['keys', 'public', '--config', configuration]));
   environment = (name) => ({
     PATH: process.env.PATH ?? '',
     HOME: process.env.HOME ?? '',
-    OTP_URL: intakeUrl,
+    OTP_URL: proxy.url,
     OTP_API_KEY: apiKeyOf(name),
     OTP_WEBHOOK_SECRET: secretOf(name),
     OTP_CLIENT: name,
@@ -157,6 +160,34 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const resource of open) await resource[Symbol.asyncDispose]();
 });
+
+/** Before the intake: the first request of each client arrives there, and the client hears that it took too long. */
+async function startProxy(): Promise<{ url: string } & AsyncDisposable> {
+  const known = new Set<string | undefined>();
+  const server = createServer((asked, told) => {
+    const { method = '', url = '', headers } = asked;
+    const isFirst = method === 'POST' && !known.has(headers.authorization);
+    known.add(headers.authorization);
+    const forwarded = request(`${intakeUrl}${url}`, { method, headers }, (answer) => {
+      const { statusCode = 500, headers: said } = isFirst
+        ? { statusCode: 504, headers: { 'content-type': 'text/html' } }
+        : answer;
+      told.writeHead(statusCode, said);
+      if (isFirst) answer.resume().on('end', () => told.end('<h1>504 Gateway Time-out</h1>'));
+      else answer.pipe(told);
+    });
+    forwarded.on('error', () => told.destroy());
+    asked.pipe(forwarded);
+  });
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      await new Promise((closed) => server.close(closed));
+    },
+  };
+}
 
 /** A receiver in a process of its own, and every line that it printed about a result. */
 async function startReceiver({ name, runtime, receives, receive }: Example, inbox: string) {
