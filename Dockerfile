@@ -31,6 +31,6 @@ EXPOSE 3000 3001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.CONSOLE_PORT || 3001) + '/healthz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 # No shell stays in between (the base image's entry point replaces itself): what `docker stop` sends reaches the process, which
-# then ends its work in order.
+# then ends its work in order, given the time: `docker stop --time 75`.
 STOPSIGNAL SIGTERM
 CMD ["otp", "serve", "--config", "/etc/otp/otp.yaml"]

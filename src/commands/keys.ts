@@ -83,7 +83,8 @@ function addKeyCommands(keys: Command): void {
 In order, so that nobody seals to a key that a worker has not got (docs/keys.md):
   otp keys rotate              then give the file to every worker and restart them
   otp keys rotate --activate   then give \`otp keys public\` to every producer and restart them
-  otp keys retire KID          of the old key, when nothing is sealed to it any more`,
+  otp keys retire KID          of the old key, when nothing is sealed to it any more
+With the details' key workers and intakes change places: intakes open, workers seal.`,
     )
     .action(async ({ json, activate, now, ...where }: FileOptions & { activate?: boolean; now?: boolean }) => {
       await rotate(fileOf(where), json, activate ? 'activate' : now ? 'both' : 'stage');
@@ -129,13 +130,21 @@ With --file alone nothing is searched. Copies and backups of the file must be de
       tell(json, { file, retired: kid, searched }, [
         `${file}: ${kid} is retired, its private key is destroyed here.`,
         ...(searched || force ? [] : [`What is still sealed to it was not looked for: ${whyNot(config)}.`]),
-        'Give this file to every worker, restart them, and destroy every other copy of the old one.',
+        `Give this file to every ${rolesOf(file).opener}, restart them, and destroy every other copy of the old one.`,
       ]);
     });
 }
 
+/** Workers open codes, which others seal; intakes open the details of results, which workers seal. */
+function rolesOf(file: string) {
+  const isOfDetails = readKeySet(file, CONFIGURATION_KEY).keys[0]?.kid.startsWith('details-') ?? false;
+  return isOfDetails
+    ? ({ purpose: 'details', opener: 'intake', sealer: 'worker' } as const)
+    : ({ purpose: 'otp', opener: 'worker', sealer: 'producer' } as const);
+}
+
 async function rotate(file: string, json: boolean | undefined, step: 'stage' | 'activate' | 'both'): Promise<void> {
-  const purpose = readKeySet(file, CONFIGURATION_KEY).keys[0]?.kid.startsWith('details-') ? 'details' : 'otp';
+  const { purpose, opener, sealer } = rolesOf(file);
   const keySet = await changeKeySet(file, CONFIGURATION_KEY, async (before) => {
     const staged = step === 'activate' ? before : withStaged(before, await newKey(purpose));
     return step === 'stage' ? staged : withActivated(staged);
@@ -145,16 +154,16 @@ async function rotate(file: string, json: boolean | undefined, step: 'stage' | '
   const next = {
     stage: [
       `${file}: added ${added}. It opens; ${sealing} still seals.`,
-      'Give this file to every worker and restart them. Then: otp keys rotate --activate',
+      `Give this file to every ${opener} and restart them. Then: otp keys rotate --activate`,
     ],
     activate: [
       `${file}: ${sealing} seals from now on; ${others.join(', ')} still opens.`,
-      'Give every producer what `otp keys public` prints, and restart them.',
+      `Give every ${sealer} what \`otp keys public\` prints, and restart them.`,
       `When nothing is sealed to the old key any more: otp keys retire ${others[0]}`,
     ],
     both: [
       `${file}: added ${sealing}, and it seals from now on; ${others.join(', ')} still opens.`,
-      'Restart every worker with this file before any process that enqueues.',
+      `Restart every ${opener} with this file before any ${sealer} that seals to it.`,
     ],
   };
   tell(json, { file, added, seals: sealing, opens: [sealing, ...others] }, next[step]);

@@ -1,6 +1,6 @@
 /**
  * From a request to the route that it is for. A handful of routes need no framework, and the framework's own way there
- * costs more than all the rest of an answer (docs/decisions/0008): it gives every request and response another prototype,
+ * costs more than all the rest of an answer (docs/decisions/0007): it gives every request and response another prototype,
  * after which Node's own work on them is slow.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';

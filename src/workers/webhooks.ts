@@ -180,8 +180,8 @@ export function signatureOf(key: Buffer, id: string, timestamp: string, body: st
 function waitAfter(made: number, error: Error | undefined, delaysMs: readonly number[]): number {
   const planned = delaysMs[Math.min(made, delaysMs.length) - 1] ?? 0;
   const asked = error instanceof NotDelivered ? (error.retryAfterMs ?? 0) : 0;
-  // A fifth at random, so that results that failed together do not come back together.
-  return Math.max(planned * (0.8 + Math.random() / 5), Math.min(asked, LONGEST_RETRY_AFTER_MS));
+  // Up to a fifth more, at random, so that results that failed together do not come back together.
+  return Math.max(planned * (1 + Math.random() / 5), Math.min(asked, LONGEST_RETRY_AFTER_MS));
 }
 
 function retryAfterMs(header: string | string[] | undefined): number | null {

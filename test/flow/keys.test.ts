@@ -110,6 +110,16 @@ describe('otp keys', () => {
     await expect(otpKeys(['rotate', '--file', publicFile(folder)])).rejects.toThrow('this set has no private keys');
   });
 
+  test('says who needs the file: of the details of results intakes open, and workers seal', async () => {
+    using folder = await folderWithKeys();
+    expect(await otpKeys(['rotate', '--file', folder.file])).toContain('this file to every worker');
+    expect(await otpKeys(['rotate', '--activate', '--file', folder.file])).toContain('Give every producer');
+    const details = `${folder.file}.details`;
+    writeKeySet(details, { keys: [await newKey('details')] });
+    expect(await otpKeys(['rotate', '--file', details])).toContain('this file to every intake');
+    expect(await otpKeys(['rotate', '--activate', '--file', details])).toContain('Give every worker');
+  });
+
   test('rotates at once where that was asked for, twice in a second too', async () => {
     using folder = await folderWithKeys();
     const [old = ''] = kids(folder.read());

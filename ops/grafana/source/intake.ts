@@ -55,13 +55,20 @@ export const intake: Screen = {
         }),
         stat({
           title: 'Unknown keys, 10 minutes',
-          means: 'Requests without an API key, or with one that nobody has (401). Above 20 somebody may be guessing.',
+          means:
+            'Requests without an API key, or with one that nobody has: 401, but for callbacks without their proof. Above 20 somebody ' +
+            'may be guessing.',
           runbooks: ['guessing'],
           unit: 'short',
           decimals: 0,
           width: 4,
           colours: ['green', [5, 'orange'], [20, 'red']],
-          queries: [{ expr: increase('otp_intake_requests_total', '', 'code="401"', '10m'), legend: '401' }],
+          queries: [
+            {
+              expr: `${increase('otp_intake_requests_total', '', 'code="401"', '10m')} - (${increase('otp_callbacks_total', '', 'outcome="refused"', '10m')} or vector(0))`,
+              legend: '401',
+            },
+          ],
         }),
         stat({
           title: 'Told to come later, in this time',

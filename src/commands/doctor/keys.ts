@@ -7,6 +7,8 @@ import { counted, type Finding, fault, ok, warning } from './finding.ts';
 
 const READABLE_BY_ALL = 0o004;
 const OPEN_TO_OTHERS = 0o077;
+/** Where Docker mounts secrets: their mode is the mount's, and whoever is in the container has them anyway. */
+const MOUNTED_SECRETS = '/run/secrets/';
 
 export async function checkKeyFiles({ sealing }: Config): Promise<Finding[]> {
   const details = existsSync(sealing.detailsKeyFile)
@@ -26,7 +28,7 @@ async function checkFile(about: string, file: string, what: 'codes' | 'details')
       : `\`otp keys generate --file ${file}\` makes one; where codes are sealed already, bring the one that they are sealed to`;
     return [fault(about, error.message.replace(`${about}: `, '').split('; `otp keys')[0] ?? '', remedy)];
   }
-  return [await opensWhatItSeals(about, file, keySet, what), ...permissions(about, file, keySet)];
+  return [await opensWhatItSeals(about, file, keySet, what), ...openToOthers(about, file, keySet, statSync(file).mode)];
 }
 
 async function opensWhatItSeals(
@@ -61,10 +63,12 @@ async function opensWhatItSeals(
   return ok(about, `${seals} seals, ${counted(opening.length, 'key opens', 'keys open')}${waiting}`);
 }
 
-function permissions(about: string, file: string, keySet: SealingKeySet): Finding[] {
+/** What is said of a file with private keys that others than its owner can read or change. */
+export function openToOthers(about: string, file: string, keySet: SealingKeySet, fileMode: number): Finding[] {
   const hasSecrets = keySet.keys.some(({ d }) => d !== undefined);
-  const mode = statSync(file).mode & 0o777;
-  if (process.platform === 'win32' || !hasSecrets || (mode & OPEN_TO_OTHERS) === 0) return [];
+  const mode = fileMode & 0o777;
+  if (process.platform === 'win32' || file.startsWith(MOUNTED_SECRETS) || !hasSecrets || (mode & OPEN_TO_OTHERS) === 0)
+    return [];
   const said = `${file} has private keys, and its mode is ${mode.toString(8).padStart(3, '0')}`;
   const remedy = `chmod 600 ${file}`;
   if (mode & READABLE_BY_ALL) return [fault(about, `${said}: every user of this machine can open codes`, remedy)];
