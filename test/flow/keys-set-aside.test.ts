@@ -6,6 +6,7 @@ import { Sealer, type SealingKeySet } from '../../src/producers/sealing.ts';
 import { sealingKeys } from '../producers/world.ts';
 import { bodyFor, CLIENT, type PartitionEntry, type Pipeline, startPipeline } from '../support/pipeline.ts';
 import { behaviours, type ProviderServer, startProviderServer } from '../support/provider-server.ts';
+import { BEST_OF_THREE } from '../support/timing.ts';
 
 const PAID = { status: true, data: { responseCode: '00' } };
 
@@ -77,6 +78,7 @@ describe('a code that is sealed to a key that the worker has not', () => {
 
   test.each(['working', 'paused'])(
     'ends at its deadline, not before, while the queue is %s',
+    { ...BEST_OF_THREE, timeout: 30_000 },
     async (queue) => {
       await using server = await startProviderServer(behaviours.saysJson(200, PAID));
       await using pipeline = await startPipeline(ceptaAt(server));
@@ -98,7 +100,6 @@ describe('a code that is sealed to a key that the worker has not', () => {
       expect(Date.parse(final.updatedAt)).toBeLessThan(Date.parse(expiresAt) + 3_000);
       expect(server.requests).toHaveLength(0);
     },
-    30_000,
   );
 
   test('is set aside before a token is asked for in its name', async () => {

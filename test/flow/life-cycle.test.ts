@@ -108,7 +108,10 @@ test.concurrent('an attempt in flight at SIGTERM is settled by the worker that l
   expect(successor.pid).not.toBe(worker.pid);
 }, 60_000);
 
-test.concurrent('an attempt that hangs longer than the limit is unknown, and its successor never sends it again', async () => {
+test.concurrent('an attempt that hangs longer than the limit is unknown, and its successor never sends it again', {
+  ...BEST_OF_THREE,
+  timeout: 60_000,
+}, async () => {
   await using world = await startWorld({ attemptsMs: 500 });
   await using intake = await serve(world.installation.file, 'intake');
   await using worker = await serve(world.installation.file, 'worker');
@@ -125,7 +128,7 @@ test.concurrent('an attempt that hangs longer than the limit is unknown, and its
     final: false,
   });
   await neverSentAgain(world, id);
-}, 60_000);
+});
 
 test.concurrent('a second SIGTERM ends it at once, and what it had in flight is unknown for its successor', {
   ...BEST_OF_THREE,
@@ -175,7 +178,10 @@ test.concurrent.for([
   },
 );
 
-test.concurrent('a worker that can write nothing down ends when its limit is over, and its attempt is unknown for its successor', async () => {
+test.concurrent('a worker that can write nothing down ends when its limit is over, and its attempt is unknown for its successor', {
+  ...BEST_OF_THREE,
+  timeout: 60_000,
+}, async () => {
   await using world = await startWorld({ attemptsMs: 3_000 });
   await using intake = await serve(world.installation.file, 'intake');
   const { id } = await accepted(intake);
@@ -194,7 +200,7 @@ test.concurrent('a worker that can write nothing down ends when its limit is ove
     await until(async () => (await read(intake, id)).state === 'awaiting');
     expect(await read(intake, id)).toMatchObject({ otp: 'unknown', final: false });
   });
-}, 60_000);
+});
 
 test.concurrent('an attempt whose outcome waits for Redis is settled when Redis comes back before the limit is over', async () => {
   await using world = await startWorld({ attemptsMs: 20_000 });

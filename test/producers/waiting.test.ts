@@ -4,6 +4,7 @@ import { PUBLISHED_CHANNEL } from '../../src/producers/job.ts';
 import { Waiting } from '../../src/producers/waiting.ts';
 import { connectRedis, type RedisConnection } from '../../src/redis/connections.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
+import { BEST_OF_THREE } from '../support/timing.ts';
 
 const ID = 'demo_0123456789abcdef0123456789abcdef';
 
@@ -54,7 +55,7 @@ it('wakes every caller of an id, and nobody else', async () => {
   expect(await other).toBe(0);
 });
 
-it('loses nothing that is published between the reading and the waiting', async () => {
+it('loses nothing that is published between the reading and the waiting', BEST_OF_THREE, async () => {
   await using world = await setup();
   let sequence = 0;
   const read = async (): Promise<number> => {
@@ -82,7 +83,7 @@ it('reads once more at the limit, so a lost message costs time and not truth', a
   expect(await world.waiting.until(ID, read, (now) => now === 2, { limitMs: 50 })).toBe(2);
 });
 
-it('looks again when the subscription is renewed, because it was deaf in between', async () => {
+it('looks again when the subscription is renewed, because it was deaf in between', BEST_OF_THREE, async () => {
   await using world = await setup();
   let sequence = 0;
   const waiter = world.waiting.until(

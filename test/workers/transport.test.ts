@@ -171,7 +171,7 @@ describe('provably not sent', () => {
     ]);
   });
 
-  test('because connecting takes too long', async () => {
+  test('because connecting takes too long', BEST_OF_THREE, async () => {
     await using hole = await startBlackHole();
     const startedAt = performance.now();
     expect(await transportTo(hole.url, { timeoutMs: 30_000 }).send(post(hole.url))).toEqual({
