@@ -5,7 +5,7 @@
 import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
 import type { z } from 'zod';
-import { baseUrl, isLoopback, numberOfDigits, PARTITION_NAME, pathProblem } from './config-schema.ts';
+import { baseUrl, isLoopback, numberOfDigits, PARTITION_NAME, pathProblem, RATE_LIMIT } from './config-schema.ts';
 import {
   at,
   type Fault,
@@ -279,7 +279,7 @@ export class Judgement {
           ]
         : [],
     );
-    return [...keys, ...passwords, ...this.#shortTimes(), ...this.#headersInTheClear()];
+    return [...keys, ...passwords, ...this.#shortTimes(), ...this.#shortWindows(), ...this.#headersInTheClear()];
   }
 
   /** A time that somebody gave in seconds is a thousandth of what was meant, and works until a provider is slow. */
@@ -297,6 +297,21 @@ export class Judgement {
       const ms = numberOfDigits(at(data, ...path));
       if (typeof ms !== 'number' || ms >= leastMs) return [];
       return [`${keyOf(path)}: ${ms} milliseconds is very short (is it in seconds?); ${ms} seconds are ${ms * 1_000}`];
+    });
+  }
+
+  /** Measured in docs/rates.md: of 10 in 100 ms a provider saw up to 19. */
+  #shortWindows(): string[] {
+    const { data } = this.#sources;
+    return Object.keys(mapping(at(data, 'providers'))).flatMap((name) => {
+      const { max: given, perMs: window } = mapping(at(data, 'providers', name, 'rateLimit'));
+      const [max, perMs] = [numberOfDigits(given ?? RATE_LIMIT.max), numberOfDigits(window ?? RATE_LIMIT.perMs)];
+      if (typeof max !== 'number' || typeof perMs !== 'number' || perMs >= 1_000) return [];
+      const aSecond = Math.max(1, Math.floor((max * 1_000) / perMs));
+      return [
+        `${keyOf(['providers', name, 'rateLimit', 'perMs'])}: in ${perMs} milliseconds the provider may see more than ${max}, ` +
+          `because a network delays for as long; max: ${aSecond} with perMs: 1000 is the same rate and is kept`,
+      ];
     });
   }
 

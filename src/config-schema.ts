@@ -41,7 +41,9 @@ const listenAt = z
   .regex(/^[A-Za-z0-9_.:%-]{1,255}$/, 'must be a host name or an address, such as 127.0.0.1')
   .default('127.0.0.1');
 const port = whole('must be a port number: 0 to 65535, 0 takes any that is free', 0, 65_535);
-const rate = (max: number, perMs: number) =>
+export const RATE_LIMIT = { max: 20, perMs: 1_000 };
+
+const rate = ({ max, perMs }: typeof RATE_LIMIT) =>
   z.strictObject({ max: count.default(max), perMs: milliseconds.default(perMs) }).prefault({});
 
 export const PARTITION_NAME = /^[a-z0-9][a-z0-9-]{0,39}$/;
@@ -350,8 +352,8 @@ function partitionSchema(name: string, adapter: Provider | undefined, filePath: 
     baseUrl,
     credentials: (adapter?.credentials ?? z.unknown()).prefault({}),
     options: (adapter?.options ?? z.unknown()).prefault({}),
-    rateLimit: rate(20, 1000),
-    inquiryRateLimit: rate(5, 1000),
+    rateLimit: rate(RATE_LIMIT),
+    inquiryRateLimit: rate({ max: 5, perMs: 1_000 }),
     concurrency: count.default(50),
     timeoutMs: timer.default(30_000),
     otpLifetimeMs: milliseconds.default(300_000),

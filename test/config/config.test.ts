@@ -180,6 +180,18 @@ describe('a configuration', () => {
     expect(short({ timeoutMs: 1_000, otpLifetimeMs: 10_000 }, 60_000)).toEqual([]);
   });
 
+  it('warns of a rate whose window is shorter than what a network delays, and names the same rate in a second', () => {
+    const rated = (rateLimit: object) => load(minimal({ providers: { acme: acme({ rateLimit }) } })).warnings;
+    const [warning, ...more] = rated({ max: 10, perMs: '100' });
+    expect(warning).toMatch(/^providers\.acme\.rateLimit\.perMs: in 100 milliseconds .* more than 10, /);
+    expect(warning).toMatch(/; max: 100 with perMs: 1000 is the same rate and is kept$/);
+    expect(more).toEqual([]);
+    expect(rated({ perMs: 500 })).toEqual([expect.stringContaining('; max: 40 with perMs: 1000 ')]);
+    expect([...rated({ max: 10 }), ...rated({ max: 10, perMs: 1_000 }), ...rated({ max: 1, perMs: 60_000 })]).toEqual(
+      [],
+    );
+  });
+
   it('warns of headers that travel to a collector elsewhere in the clear, and shows neither', () => {
     const traced = (endpoint: string, headers = { authorization: 'Bearer canary' }) =>
       load(minimal({ tracing: { endpoint, headers } })).warnings;
